@@ -1,0 +1,231 @@
+//! A server in a container, run by testcontainers.
+
+use std::{sync::mpsc, thread, time::Duration};
+
+use futures_util::StreamExt;
+use testcontainers::{
+    ContainerAsync, GenericImage, ImageExt,
+    bollard::{
+        Docker,
+        query_parameters::{CreateImageOptionsBuilder, KillContainerOptionsBuilder},
+    },
+    core::{IntoContainerPort, client::docker_client_instance},
+    runners::AsyncRunner,
+};
+use tokio::{
+    runtime,
+    time::{timeout, timeout_at},
+};
+
+use super::{ServerError, kind::Facts, process::Signal, reaper::Reaper};
+
+/// On every container of ours, so that a person can find what a crash of the machine left:
+/// `docker ps -a --filter label=leasehold-test`.
+const LABEL: &str = "leasehold-test";
+
+const ENGINE_LIMIT: Duration = Duration::from_secs(10);
+/// A registry that cannot be reached must not cost a test more than this.
+const REGISTRY_LIMIT: Duration = Duration::from_secs(10);
+const PULL_LIMIT: Duration = Duration::from_secs(180);
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// An image that is on this machine.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    repository: &'static str,
+    tag: &'static str,
+}
+
+impl Image {
+    pub(super) fn name(&self) -> String {
+        format!("{}:{}", self.repository, self.tag)
+    }
+}
+
+/// How to run an image.
+#[derive(Debug, Default)]
+pub(super) struct Setup {
+    pub(super) command: Vec<String>,
+    /// Host port, port inside.
+    pub(super) ports: Vec<(u16, u16)>,
+    /// Path inside, content.
+    pub(super) files: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Container {
+    image: Image,
+    /// `None` once dropped.
+    inner: Option<ContainerAsync<GenericImage>>,
+    /// `None` where there is no `sh`.
+    _reaper: Option<Reaper>,
+}
+
+/// Docker's API, at a version that the engine speaks.
+async fn docker() -> Result<Docker, String> {
+    if let Ok(host) = std::env::var("DOCKER_HOST")
+        && !["unix:", "npipe:"].iter().any(|local| host.starts_with(local))
+    {
+        return Err(format!("Docker at DOCKER_HOST={host} is not on this machine, and ports would not be"));
+    }
+    let connecting = async {
+        let docker = docker_client_instance().await.map_err(|error| error.to_string())?;
+        docker.negotiate_version().await.map_err(|error| format!("no Docker engine answers ({error})"))
+    };
+    timeout(ENGINE_LIMIT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(format!("no Docker engine answers within {ENGINE_LIMIT:?}")))
+}
+
+/// An image for this kind: one that is here, the official one first; else, with `pull`, the official one from its
+/// registry. The error says why there is none.
+pub(super) async fn find_image(facts: &Facts, pull: bool) -> Result<Image, String> {
+    let docker = docker().await?;
+    let images = [facts.official, facts.built].map(|(repository, tag)| Image { repository, tag });
+    for image in &images {
+        if docker.inspect_image(&image.name()).await.is_ok() {
+            return Ok(image.clone());
+        }
+    }
+    let [official, built] = images;
+    let absent = format!("neither image {} nor {} is here", official.name(), built.name());
+    if !pull {
+        return Err(absent);
+    }
+    match pull_image(&docker, &official).await {
+        Ok(()) => Ok(official),
+        Err(reason) => Err(format!("{absent}, and the first cannot be pulled ({reason})")),
+    }
+}
+
+async fn pull_image(docker: &Docker, image: &Image) -> Result<(), String> {
+    let options = CreateImageOptionsBuilder::new().from_image(image.repository).tag(image.tag).build();
+    let mut progress = docker.create_image(Some(options), None, None);
+    let end = tokio::time::Instant::now() + PULL_LIMIT;
+    // The first message comes when the registry has answered.
+    let mut next = timeout(REGISTRY_LIMIT, progress.next())
+        .await
+        .map_err(|_| format!("no registry answers within {REGISTRY_LIMIT:?}"))?;
+    while let Some(message) = next {
+        message.map_err(|error| error.to_string())?;
+        next = timeout_at(end, progress.next()).await.map_err(|_| format!("not here within {PULL_LIMIT:?}"))?;
+    }
+    Ok(())
+}
+
+/// Whether a failed start is worth another try with other ports.
+pub(super) fn is_taken_port(error: &ServerError) -> bool {
+    let text = error.to_string();
+    text.contains("port is already allocated") || text.contains("address already in use")
+}
+
+impl Container {
+    pub(super) async fn start(image: Image, setup: Setup) -> Result<Self, ServerError> {
+        let mut request = GenericImage::new(image.repository, image.tag)
+            .with_cmd(setup.command)
+            .with_labels([(LABEL, std::process::id().to_string())])
+            .with_startup_timeout(START_LIMIT)
+            .with_host_config_modifier(|config| {
+                for binding in config.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()).flatten().flatten()
+                {
+                    binding.host_ip = Some("127.0.0.1".into());
+                }
+                negotiate();
+            });
+        for (host, inside) in setup.ports {
+            request = request.with_mapped_port(host, inside.tcp());
+        }
+        for (path, content) in setup.files {
+            request = request.with_copy_to(path, content);
+        }
+        let inner = request
+            .start()
+            .await
+            .map_err(|error| ServerError::docker(format!("run {}", image.name()))(error.into()))?;
+        let reaper = Reaper::of_container(inner.id()).ok();
+        Ok(Self { image, inner: Some(inner), _reaper: reaper })
+    }
+
+    pub(super) async fn start_again(&self) -> Result<(), ServerError> {
+        let Some(inner) = &self.inner else { return Ok(()) };
+        inner.start().await.map_err(|error| ServerError::docker("start the container again")(error.into()))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(super) async fn stop(&self) -> Result<(), ServerError> {
+        self.send("SIGKILL", "kill the container").await?;
+        let Some(inner) = &self.inner else { return Ok(()) };
+        let gone = async {
+            while inner.is_running().await? {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, testcontainers::TestcontainersError>(())
+        };
+        match timeout(ENGINE_LIMIT, gone).await {
+            Ok(done) => done.map_err(|error| ServerError::docker("watch the container end")(error.into())),
+            Err(late) => Err(ServerError::docker("end the container")(late.into())),
+        }
+    }
+
+    /// The signal goes to the server itself rather than to Docker's freezer, which not every engine has and which
+    /// would refuse SIGKILL meanwhile.
+    pub(super) async fn signal(&self, signal: Signal) -> Result<(), ServerError> {
+        match signal {
+            Signal::Pause => self.send("SIGSTOP", "pause the container").await,
+            Signal::Resume => self.send("SIGCONT", "resume the container").await,
+        }
+    }
+
+    async fn send(&self, signal: &str, action: &str) -> Result<(), ServerError> {
+        let Some(inner) = &self.inner else { return Ok(()) };
+        let docker = docker().await.map_err(|reason| ServerError::docker(action)(reason.into()))?;
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        docker
+            .kill_container(inner.id(), Some(options))
+            .await
+            .map_err(|error| ServerError::docker(action)(error.into()))
+    }
+
+    pub(super) async fn log_tail(&self) -> String {
+        let Some(inner) = &self.inner else { return String::new() };
+        let mut log = inner.stdout_to_vec().await.unwrap_or_default();
+        log.extend(inner.stderr_to_vec().await.unwrap_or_default());
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().rev().take(8).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    pub(super) fn image(&self) -> String {
+        self.image.name()
+    }
+}
+
+/// Makes testcontainers' own client speak a version that the engine knows.
+///
+/// testcontainers 0.28 asks for the newest API and never negotiates, which engines before Docker 29 refuse. Its
+/// client is shared but lives only as long as somebody uses it, so the one moment when it can be reached before
+/// its first request is inside `start`, where only this synchronous hook runs.
+fn negotiate() {
+    // An engine that does not answer here will not answer the request that follows, which reports it.
+    on_own_runtime(async { docker().await.is_ok() });
+}
+
+/// Runs `future` to its end on a thread with a runtime of its own, wherever the caller is: on any kind of
+/// runtime, on none, or unwinding.
+fn on_own_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        sender.send(runtime.block_on(future)).ok()
+    });
+    receiver.recv().ok()
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            // testcontainers' own clean-up panics outside a runtime, and here it may be a panic that drops us.
+            on_own_runtime(async move { drop(inner) });
+        }
+    }
+}

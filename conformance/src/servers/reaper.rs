@@ -1,0 +1,48 @@
+//! A watcher process that cleans up after a test process that was killed.
+
+use std::{
+    io,
+    process::{Child, Command, Stdio},
+};
+
+/// A small shell that waits for the end of its standard input, which comes when this process ends for whatever
+/// reason, SIGKILL included, and then runs a command. Dropping the reaper calls it off.
+///
+/// A parent-death signal would not do: Linux sends it when the *thread* that started the child ends, and tests
+/// start servers on threads that come and go.
+#[derive(Debug)]
+pub(super) struct Reaper(Child);
+
+impl Reaper {
+    /// Kills a process and removes its folder.
+    pub(super) fn of_process(pid: u32, folder: &std::path::Path) -> io::Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"read -r _; kill -9 "$1"; rm -rf "$2""#, "reaper"]);
+        shell.arg(pid.to_string()).arg(folder);
+        Self::spawn(shell)
+    }
+
+    /// Removes a container and its volumes, where there is a `docker` program.
+    pub(super) fn of_container(id: &str) -> io::Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"read -r _; docker rm -fv "$1""#, "reaper", id]);
+        Self::spawn(shell)
+    }
+
+    fn spawn(mut shell: Command) -> io::Result<Self> {
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A group of its own: what ends the test's whole group must not end its reaper.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut shell, 0);
+        shell.spawn().map(Self)
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        // Killed before its input closes, so that it never sees the end.
+        let killed = self.0.kill();
+        debug_assert!(killed.is_ok(), "reaper: {killed:?}");
+        let _: io::Result<_> = self.0.wait();
+    }
+}

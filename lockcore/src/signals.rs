@@ -1,0 +1,194 @@
+//! What a backend pushed, on its way from a driver to whoever waits for it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::claim::AttemptId;
+
+/// A power of two, so that the shard is a mask of the hash.
+const SHARDS: usize = 16;
+
+/// Something that lockcore's upkeep of held leases has to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeldSignal {
+    /// This lease may be gone.
+    Check(AttemptId),
+    /// Every lease may be gone.
+    CheckAll,
+}
+
+/// How one waiter is woken.
+#[derive(Debug, Default)]
+pub(crate) struct WaiterSlot {
+    pub(crate) notify: Notify,
+    /// "Ask again in": the shortest one that was signalled since the waiter last looked.
+    standby: Mutex<Option<Duration>>,
+}
+
+impl WaiterSlot {
+    pub(crate) fn take_standby(&self) -> Option<Duration> {
+        lock(&self.standby).take()
+    }
+}
+
+struct Inner {
+    shards: [Mutex<HashMap<AttemptId, Arc<WaiterSlot>>>; SHARDS],
+    hasher: RandomState,
+    held: mpsc::UnboundedSender<HeldSignal>,
+    held_receiver: Mutex<Option<mpsc::UnboundedReceiver<HeldSignal>>>,
+}
+
+/// The registry in which drivers report pushes. Cheap to clone, never blocks.
+///
+/// A wake-up too many costs one request; one that is lost is made up for by lockcore's timers. So a driver that is
+/// in doubt wakes.
+#[derive(Clone)]
+pub struct Signals(Arc<Inner>);
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals")
+            .field("waiters", &self.waiters())
+            .finish()
+    }
+}
+
+impl Signals {
+    pub(crate) fn new() -> Self {
+        let (held, held_receiver) = mpsc::unbounded_channel();
+        Self(Arc::new(Inner {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            held,
+            held_receiver: Mutex::new(Some(held_receiver)),
+        }))
+    }
+
+    /// Something changed for `attempt`: if it waits, its turn may have come; if it holds, its lease may be gone.
+    pub fn wake(&self, attempt: AttemptId) {
+        match self.slot(attempt) {
+            Some(slot) => slot.notify.notify_one(),
+            None => self.tell_held(HeldSignal::Check(attempt)),
+        }
+    }
+
+    /// `attempt` is next after a waiter that was just woken: it asks again after `delay` unless something else
+    /// happens to it first. That bounds what a stopped waiter costs the queue.
+    pub fn wake_in(&self, attempt: AttemptId, delay: Duration) {
+        if let Some(slot) = self.slot(attempt) {
+            let mut standby = lock(&slot.standby);
+            *standby = Some(standby.map_or(delay, |earlier| earlier.min(delay)));
+            drop(standby);
+            slot.notify.notify_one();
+        }
+    }
+
+    /// Pushes may have been missed, or the backend may have forgotten everything: call it after every reconnect.
+    pub fn wake_all(&self) {
+        for shard in &self.0.shards {
+            let slots: Vec<_> = lock(shard).values().cloned().collect();
+            for slot in slots {
+                slot.notify.notify_one();
+            }
+        }
+        self.tell_held(HeldSignal::CheckAll);
+    }
+
+    /// How many attempts wait at the backend.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Makes `attempt` reachable until the registration is dropped.
+    pub(crate) fn register(&self, attempt: AttemptId) -> Registration {
+        let slot = Arc::<WaiterSlot>::default();
+        lock(self.shard(attempt)).insert(attempt, Arc::clone(&slot));
+        Registration {
+            signals: self.clone(),
+            attempt,
+            slot,
+        }
+    }
+
+    /// The receiving end for held leases; `None` the second time.
+    pub(crate) fn take_held(&self) -> Option<mpsc::UnboundedReceiver<HeldSignal>> {
+        lock(&self.0.held_receiver).take()
+    }
+
+    fn tell_held(&self, signal: HeldSignal) {
+        // Without a receiver there is no manager, hence nothing held.
+        self.0.held.send(signal).ok();
+    }
+
+    fn slot(&self, attempt: AttemptId) -> Option<Arc<WaiterSlot>> {
+        lock(self.shard(attempt)).get(&attempt).cloned()
+    }
+
+    fn shard(&self, attempt: AttemptId) -> &Mutex<HashMap<AttemptId, Arc<WaiterSlot>>> {
+        #[expect(clippy::cast_possible_truncation, reason = "masked to a few bits")]
+        let index = self.0.hasher.hash_one(attempt) as usize & (SHARDS - 1);
+        &self.0.shards[index]
+    }
+}
+
+/// A waiter's entry in the registry.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    signals: Signals,
+    attempt: AttemptId,
+    slot: Arc<WaiterSlot>,
+}
+
+impl Registration {
+    pub(crate) fn slot(&self) -> &WaiterSlot {
+        &self.slot
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(self.signals.shard(self.attempt)).remove(&self.attempt);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wake_up_before_the_wait_is_kept() {
+        let signals = Signals::new();
+        let attempt = AttemptId::from_bits(1);
+        let registration = signals.register(attempt);
+        signals.wake_in(attempt, Duration::from_secs(2));
+        signals.wake_in(attempt, Duration::from_secs(1));
+        registration.slot().notify.notified().await;
+        assert_eq!(registration.slot().take_standby(), Some(Duration::from_secs(1)));
+        assert_eq!(registration.slot().take_standby(), None);
+        drop(registration);
+        assert_eq!(signals.waiters(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_goes_to_the_upkeep() {
+        let signals = Signals::new();
+        let mut held = signals.take_held().unwrap();
+        signals.wake(AttemptId::from_bits(1));
+        signals.wake_all();
+        assert_eq!(
+            held.recv().await,
+            Some(HeldSignal::Check(AttemptId::from_bits(1)))
+        );
+        assert_eq!(held.recv().await, Some(HeldSignal::CheckAll));
+    }
+}
