@@ -1,13 +1,22 @@
 //! A server in a container, run by testcontainers.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use testcontainers::{
     ContainerAsync, GenericImage, ImageExt,
     bollard::{
         Docker,
-        query_parameters::{CreateImageOptionsBuilder, KillContainerOptionsBuilder},
+        query_parameters::{
+            CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+            RemoveContainerOptionsBuilder,
+        },
     },
     core::{IntoContainerPort, client::docker_client_instance},
     runners::AsyncRunner,
@@ -19,8 +28,8 @@ use tokio::{
 
 use super::{ServerError, kind::Facts, process::Signal, reaper::Reaper};
 
-/// On every container of ours, so that a person can find what a crash of the machine left:
-/// `docker ps -a --filter label=leasehold-test`.
+/// On every container of ours, with a value of its own: it finds a container whose start went wrong half-way, and
+/// lets a person find what a crash of the machine left (`docker ps -a --filter label=leasehold-test`).
 const LABEL: &str = "leasehold-test";
 
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
@@ -66,11 +75,18 @@ async fn docker() -> Result<Docker, String> {
     if let Ok(host) = std::env::var("DOCKER_HOST")
         && !["unix:", "npipe:"].iter().any(|local| host.starts_with(local))
     {
-        return Err(format!("Docker at DOCKER_HOST={host} is not on this machine, and ports would not be"));
+        return Err(format!(
+            "Docker at DOCKER_HOST={host} is not on this machine, and ports would not be"
+        ));
     }
     let connecting = async {
-        let docker = docker_client_instance().await.map_err(|error| error.to_string())?;
-        docker.negotiate_version().await.map_err(|error| format!("no Docker engine answers ({error})"))
+        let docker = docker_client_instance()
+            .await
+            .map_err(|error| error.to_string())?;
+        docker
+            .negotiate_version()
+            .await
+            .map_err(|error| format!("no Docker engine answers ({error})"))
     };
     timeout(ENGINE_LIMIT, connecting)
         .await
@@ -99,7 +115,10 @@ pub(super) async fn find_image(facts: &Facts, pull: bool) -> Result<Image, Strin
 }
 
 async fn pull_image(docker: &Docker, image: &Image) -> Result<(), String> {
-    let options = CreateImageOptionsBuilder::new().from_image(image.repository).tag(image.tag).build();
+    let options = CreateImageOptionsBuilder::new()
+        .from_image(image.repository)
+        .tag(image.tag)
+        .build();
     let mut progress = docker.create_image(Some(options), None, None);
     let end = tokio::time::Instant::now() + PULL_LIMIT;
     // The first message comes when the registry has answered.
@@ -108,25 +127,34 @@ async fn pull_image(docker: &Docker, image: &Image) -> Result<(), String> {
         .map_err(|_| format!("no registry answers within {REGISTRY_LIMIT:?}"))?;
     while let Some(message) = next {
         message.map_err(|error| error.to_string())?;
-        next = timeout_at(end, progress.next()).await.map_err(|_| format!("not here within {PULL_LIMIT:?}"))?;
+        next = timeout_at(end, progress.next())
+            .await
+            .map_err(|_| format!("not here within {PULL_LIMIT:?}"))?;
     }
     Ok(())
 }
 
 /// Whether a failed start is worth another try with other ports.
 pub(super) fn is_taken_port(error: &ServerError) -> bool {
-    let text = error.to_string();
+    let text = error.to_string().to_lowercase();
     text.contains("port is already allocated") || text.contains("address already in use")
 }
 
 impl Container {
     pub(super) async fn start(image: Image, setup: Setup) -> Result<Self, ServerError> {
+        let leftovers = Leftovers::of(mark());
+        let reaper = Reaper::of_containers(&format!("{LABEL}={}", leftovers.mark)).ok();
         let mut request = GenericImage::new(image.repository, image.tag)
             .with_cmd(setup.command)
-            .with_labels([(LABEL, std::process::id().to_string())])
+            .with_labels([(LABEL, leftovers.mark.clone())])
             .with_startup_timeout(START_LIMIT)
             .with_host_config_modifier(|config| {
-                for binding in config.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()).flatten().flatten()
+                for binding in config
+                    .port_bindings
+                    .iter_mut()
+                    .flat_map(|ports| ports.values_mut())
+                    .flatten()
+                    .flatten()
                 {
                     binding.host_ip = Some("127.0.0.1".into());
                 }
@@ -142,13 +170,20 @@ impl Container {
             .start()
             .await
             .map_err(|error| ServerError::docker(format!("run {}", image.name()))(error.into()))?;
-        let reaper = Reaper::of_container(inner.id()).ok();
-        Ok(Self { image, inner: Some(inner), _reaper: reaper })
+        leftovers.none();
+        Ok(Self {
+            image,
+            inner: Some(inner),
+            _reaper: reaper,
+        })
     }
 
     pub(super) async fn start_again(&self) -> Result<(), ServerError> {
         let Some(inner) = &self.inner else { return Ok(()) };
-        inner.start().await.map_err(|error| ServerError::docker("start the container again")(error.into()))
+        inner
+            .start()
+            .await
+            .map_err(|error| ServerError::docker("start the container again")(error.into()))
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -178,7 +213,9 @@ impl Container {
 
     async fn send(&self, signal: &str, action: &str) -> Result<(), ServerError> {
         let Some(inner) = &self.inner else { return Ok(()) };
-        let docker = docker().await.map_err(|reason| ServerError::docker(action)(reason.into()))?;
+        let docker = docker()
+            .await
+            .map_err(|reason| ServerError::docker(action)(reason.into()))?;
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
         docker
             .kill_container(inner.id(), Some(options))
@@ -187,7 +224,9 @@ impl Container {
     }
 
     pub(super) async fn log_tail(&self) -> String {
-        let Some(inner) = &self.inner else { return String::new() };
+        let Some(inner) = &self.inner else {
+            return String::new();
+        };
         let mut log = inner.stdout_to_vec().await.unwrap_or_default();
         log.extend(inner.stderr_to_vec().await.unwrap_or_default());
         let log = String::from_utf8_lossy(&log);
@@ -198,6 +237,50 @@ impl Container {
     pub(super) fn image(&self) -> String {
         self.image.name()
     }
+}
+
+/// Removes what a start leaves that fails or is cancelled: testcontainers forgets such a container.
+struct Leftovers {
+    mark: String,
+    any: bool,
+}
+
+impl Leftovers {
+    fn of(mark: String) -> Self {
+        Self { mark, any: true }
+    }
+
+    fn none(mut self) {
+        self.any = false;
+    }
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if self.any {
+            let label = format!("{LABEL}={}", self.mark);
+            on_own_runtime(async move { timeout(ENGINE_LIMIT, remove(&label)).await.is_ok() });
+        }
+    }
+}
+
+async fn remove(label: &str) -> Option<()> {
+    let docker = docker().await.ok()?;
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListContainersOptionsBuilder::new()
+        .all(true)
+        .filters(&filters)
+        .build();
+    for container in docker.list_containers(Some(options)).await.ok()? {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        docker.remove_container(&container.id?, Some(options)).await.ok();
+    }
+    Some(())
+}
+
+/// A label value that no other container has.
+fn mark() -> String {
+    format!("{}-{:016x}", std::process::id(), RandomState::new().hash_one(()))
 }
 
 /// Makes testcontainers' own client speak a version that the engine knows.

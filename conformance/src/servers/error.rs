@@ -75,13 +75,20 @@ impl fmt::Display for Missing {
 }
 
 fn joined(tried: &[Missing]) -> String {
-    tried.iter().map(Missing::to_string).collect::<Vec<_>>().join("; ")
+    tried
+        .iter()
+        .map(Missing::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 impl ServerError {
     pub(super) fn docker(action: impl Into<String>) -> impl FnOnce(DockerCause) -> Self {
         let action = action.into();
-        |cause| Self::Docker { action, source: cause.0 }
+        |cause| Self::Docker {
+            action,
+            source: cause.0,
+        }
     }
 
     pub(super) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {

@@ -116,13 +116,20 @@ impl FromStr for ServerKind {
 }
 
 impl Origin {
-    const NAMED: [(Self, &'static str); 4] =
-        [(Self::Any, "any"), (Self::Url, "url"), (Self::Container, "container"), (Self::LocalProcess, "process")];
+    const NAMED: [(Self, &'static str); 4] = [
+        (Self::Any, "any"),
+        (Self::Url, "url"),
+        (Self::Container, "container"),
+        (Self::LocalProcess, "process"),
+    ];
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::NAMED.iter().find(|(origin, _)| origin == self).map_or("", |(_, name)| name);
+        let name = Self::NAMED
+            .iter()
+            .find(|(origin, _)| origin == self)
+            .map_or("", |(_, name)| name);
         f.write_str(name)
     }
 }

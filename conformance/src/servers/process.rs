@@ -45,7 +45,12 @@ pub(super) fn folder() -> Result<TempDir, ServerError> {
 
 impl Process {
     pub(super) fn start(program: PathBuf, args: Vec<String>, folder: TempDir) -> Result<Self, ServerError> {
-        let process = Self { program, args, running: Mutex::new(None), folder };
+        let process = Self {
+            program,
+            args,
+            running: Mutex::new(None),
+            folder,
+        };
         process.start_again()?;
         Ok(process)
     }
@@ -62,14 +67,27 @@ impl Process {
             .open(self.log_file())
             .map_err(ServerError::io("open the server's log"))?;
         let mut command = Command::new(&self.program);
-        command.args(&self.args).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.stderr(log.try_clone().map_err(ServerError::io("open the server's log"))?).stdout(log);
+        command
+            .args(&self.args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+            .stderr(
+                log.try_clone()
+                    .map_err(ServerError::io("open the server's log"))?,
+            )
+            .stdout(log);
         // A group of its own: Ctrl-C at the terminal is for the test, which then stops its server.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(ServerError::io(action()))?;
         match Reaper::of_process(child.id(), self.folder.path()) {
-            Ok(reaper) => *running = Some(Running { child, _reaper: reaper }),
+            Ok(reaper) => {
+                *running = Some(Running {
+                    child,
+                    _reaper: reaper,
+                })
+            }
             Err(error) => {
                 end(&mut child);
                 return Err(ServerError::io("start the watcher of a server")(error));
@@ -87,13 +105,19 @@ impl Process {
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|running| running.child.id())
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|running| running.child.id())
     }
 
     /// Whether it ended by itself, as it does on a bad argument or a taken port.
     pub(super) fn has_ended(&self) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.as_mut().is_some_and(|running| matches!(running.child.try_wait(), Ok(Some(_))))
+        running
+            .as_mut()
+            .is_some_and(|running| matches!(running.child.try_wait(), Ok(Some(_))))
     }
 
     #[cfg(unix)]
@@ -101,14 +125,19 @@ impl Process {
         use rustix::process::{Pid, Signal as Unix, kill_process};
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, so that the process cannot be waited for, and its id given away, meanwhile.
-        let Some(pid) = running.as_ref().and_then(|running| i32::try_from(running.child.id()).ok()) else {
+        let Some(pid) = running
+            .as_ref()
+            .and_then(|running| i32::try_from(running.child.id()).ok())
+        else {
             return Ok(());
         };
         let (signal, action) = match signal {
             Signal::Pause => (Unix::STOP, "pause the server"),
             Signal::Resume => (Unix::CONT, "resume the server"),
         };
-        let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
+        let Some(pid) = Pid::from_raw(pid) else {
+            return Ok(());
+        };
         kill_process(pid, signal).map_err(|error| ServerError::io(action)(error.into()))
     }
 

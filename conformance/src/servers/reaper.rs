@@ -22,15 +22,19 @@ impl Reaper {
         Self::spawn(shell)
     }
 
-    /// Removes a container and its volumes, where there is a `docker` program.
-    pub(super) fn of_container(id: &str) -> io::Result<Self> {
+    /// Removes the containers with this label, and their volumes, where there is a `docker` program.
+    pub(super) fn of_containers(label: &str) -> io::Result<Self> {
         let mut shell = Command::new("sh");
-        shell.args(["-c", r#"read -r _; docker rm -fv "$1""#, "reaper", id]);
+        let script = r#"read -r _; docker ps -aq --filter "label=$1" | xargs docker rm -fv"#;
+        shell.args(["-c", script, "reaper", label]);
         Self::spawn(shell)
     }
 
     fn spawn(mut shell: Command) -> io::Result<Self> {
-        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // A group of its own: what ends the test's whole group must not end its reaper.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut shell, 0);
@@ -43,6 +47,6 @@ impl Drop for Reaper {
         // Killed before its input closes, so that it never sees the end.
         let killed = self.0.kill();
         debug_assert!(killed.is_ok(), "reaper: {killed:?}");
-        let _: io::Result<_> = self.0.wait();
+        self.0.wait().ok();
     }
 }

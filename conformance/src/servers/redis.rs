@@ -54,10 +54,17 @@ pub(super) fn arguments(place: &Place<'_>) -> Vec<String> {
     .map(String::from)
     .into();
     if let Some((port, folder)) = place.tls {
-        args.extend(["--tls-port".into(), port.to_string(), "--tls-auth-clients".into(), "no".into()]);
-        for (option, file) in
-            [("cert-file", super::tls::CERT), ("key-file", super::tls::KEY), ("ca-cert-file", super::tls::CA)]
-        {
+        args.extend([
+            "--tls-port".into(),
+            port.to_string(),
+            "--tls-auth-clients".into(),
+            "no".into(),
+        ]);
+        for (option, file) in [
+            ("cert-file", super::tls::CERT),
+            ("key-file", super::tls::KEY),
+            ("ca-cert-file", super::tls::CA),
+        ] {
             args.extend([format!("--tls-{option}"), format!("{folder}/{file}")]);
         }
     }
@@ -96,15 +103,22 @@ pub(super) async fn ready(
     };
     match timeout(limit, asking).await {
         Ok(version) => Ok(version),
-        Err(_) => Err(ServerError::NotReady { server: server.into(), waited: limit, detail: last }),
+        Err(_) => Err(ServerError::NotReady {
+            server: server.into(),
+            waited: limit,
+            detail: last,
+        }),
     }
 }
 
 async fn probe(address: &str, login: &Login) -> io::Result<Option<String>> {
     let mut stream = BufReader::new(TcpStream::connect(address).await?);
     if let Some(password) = &login.password {
-        let auth: Vec<&str> =
-            ["AUTH"].into_iter().chain(login.user.as_deref()).chain([password.as_str()]).collect();
+        let auth: Vec<&str> = ["AUTH"]
+            .into_iter()
+            .chain(login.user.as_deref())
+            .chain([password.as_str()])
+            .collect();
         let reply = ask(&mut stream, &auth).await?;
         if reply.starts_with('-') {
             return Err(io::Error::other(reply));
@@ -141,8 +155,12 @@ async fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Result<St
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let line = line.trim_end();
-    let Some(length) = line.strip_prefix('$') else { return Ok(line.to_owned()) };
-    let length: usize = length.parse().map_err(|_| io::Error::other(format!("not RESP: {line:?}")))?;
+    let Some(length) = line.strip_prefix('$') else {
+        return Ok(line.to_owned());
+    };
+    let length: usize = length
+        .parse()
+        .map_err(|_| io::Error::other(format!("not RESP: {line:?}")))?;
     if length > 1 << 20 {
         return Err(io::Error::other("a reply over 1 MiB"));
     }
@@ -178,6 +196,9 @@ mod tests {
         let args = arguments(&place);
         assert_eq!(args[args.len() - 2..], extra);
         assert!(args.windows(2).any(|pair| pair == ["--requirepass", "p"]));
-        assert!(args.windows(2).any(|pair| pair == ["--tls-cert-file", "/t/server.crt"]));
+        assert!(
+            args.windows(2)
+                .any(|pair| pair == ["--tls-cert-file", "/t/server.crt"])
+        );
     }
 }

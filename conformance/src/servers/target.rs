@@ -31,9 +31,18 @@ pub struct Plan {
 impl Target {
     /// What a driver for Redis has to pass on: Redis 8 and Valkey 8 by container, and the Redis of the machine.
     pub const REDIS_LIKE: [Self; 3] = [
-        Self { kind: ServerKind::Redis, origin: Origin::Container },
-        Self { kind: ServerKind::Valkey, origin: Origin::Container },
-        Self { kind: ServerKind::Redis, origin: Origin::LocalProcess },
+        Self {
+            kind: ServerKind::Redis,
+            origin: Origin::Container,
+        },
+        Self {
+            kind: ServerKind::Valkey,
+            origin: Origin::Container,
+        },
+        Self {
+            kind: ServerKind::Redis,
+            origin: Origin::LocalProcess,
+        },
     ];
 
     /// A request for this target's server.
@@ -48,8 +57,10 @@ impl Target {
     /// [`ServerError::Variable`] when [`LEAVE_OUT`] names something that is no target.
     pub fn plan(all: &[Self]) -> Result<Plan, ServerError> {
         let leave_out = env::var(LEAVE_OUT).unwrap_or_default();
-        let with_url: Vec<_> =
-            ServerKind::ALL.into_iter().filter(|kind| super::request::given_url(*kind).is_some()).collect();
+        let with_url: Vec<_> = ServerKind::ALL
+            .into_iter()
+            .filter(|kind| super::request::given_url(*kind).is_some())
+            .collect();
         planned(all, &leave_out, &with_url)
     }
 }
@@ -61,14 +72,27 @@ fn planned(all: &[Target], leave_out: &str, with_url: &[ServerKind]) -> Result<P
         .filter(|entry| !entry.is_empty())
         .map(Target::from_str)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|reason| ServerError::Variable { variable: LEAVE_OUT.into(), reason })?;
-    let mut plan = Plan { run: Vec::new(), left_out: Vec::new() };
+        .map_err(|reason| ServerError::Variable {
+            variable: LEAVE_OUT.into(),
+            reason,
+        })?;
+    let mut plan = Plan {
+        run: Vec::new(),
+        left_out: Vec::new(),
+    };
     for &target in all {
         let target = match with_url.contains(&target.kind) {
-            true => Target { origin: Origin::Url, ..target },
+            true => Target {
+                origin: Origin::Url,
+                ..target
+            },
             false => target,
         };
-        let list = if unwanted.contains(&target) { &mut plan.left_out } else { &mut plan.run };
+        let list = if unwanted.contains(&target) {
+            &mut plan.left_out
+        } else {
+            &mut plan.run
+        };
         if !list.contains(&target) {
             list.push(target);
         }
@@ -86,9 +110,13 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, origin) =
-            text.split_once('/').ok_or_else(|| format!("`{text}` is not of the form kind/origin"))?;
-        Ok(Self { kind: kind.parse()?, origin: origin.parse()? })
+        let (kind, origin) = text
+            .split_once('/')
+            .ok_or_else(|| format!("`{text}` is not of the form kind/origin"))?;
+        Ok(Self {
+            kind: kind.parse()?,
+            origin: origin.parse()?,
+        })
     }
 }
 
@@ -97,7 +125,11 @@ mod tests {
     use super::*;
 
     fn shown(targets: &[Target]) -> String {
-        targets.iter().map(Target::to_string).collect::<Vec<_>>().join(" ")
+        targets
+            .iter()
+            .map(Target::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]

@@ -28,12 +28,18 @@ impl Certificates {
         let mut authority = CertificateParams::new([])?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        authority.distinguished_name.push(rcgen::DnType::CommonName, "leasehold test authority");
+        authority
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "leasehold test authority");
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
         let cert = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?
             .signed_by(&key, &authority)?;
-        Ok(Self { ca: authority.pem(), cert: cert.pem(), key: key.serialize_pem() })
+        Ok(Self {
+            ca: authority.pem(),
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+        })
     }
 
     /// File names and contents, for a folder that the server reads.
