@@ -38,7 +38,10 @@ pub enum WakeUp {
     /// The backend tells it.
     Push,
     /// It asks again after a while.
-    Poll,
+    Poll {
+        /// The longest pause between two questions.
+        interval: Duration,
+    },
 }
 
 /// What happens to acknowledged locks when a server dies.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::guard::LossReason;
 use crate::holder::Holder;
+use crate::loss::LossReason;
 use crate::name::LockName;
 
 /// The result of everything in this crate that can fail.

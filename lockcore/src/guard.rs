@@ -1,41 +1,351 @@
-//! The guard.
-use std::fmt;
+//! A held lock in the user's hands.
 
-/// Why a lock was lost. Loss is final.
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::capability::Capabilities;
+use crate::claim::{Claim, Token};
+use crate::core::{Core, Shared};
+use crate::driver::{Lease, Released, Renewal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::held::Held;
+use crate::lease_word::LeaseState;
+use crate::loss::LossReason;
+use crate::name::{Kind, LockName};
+use crate::settings::{local_deadline, validate_ttl};
+use crate::upkeep::Command;
+
+/// What became of a release that the backend answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum LossReason {
-    /// The lease ran out, and renewal was off or no renewal could be sent in time.
-    Expired,
-    /// The lease ran out while the backend did not answer the renewals.
-    Unreachable,
-    /// The backend says that the lock is not ours: expired there, taken, deleted or freed by force.
-    Revoked,
-    /// The session that the lock lived by ended.
-    SessionEnded,
-    /// `max_hold` was reached.
-    MaxHold,
-    /// The manager was closed before the lock was released.
-    Closed,
+#[must_use = "a lock that was not held any more did not protect the end of the work"]
+pub enum Release {
+    /// The lock was held to the end, and is free now.
+    Released,
+    /// The lock had been lost before; whoever holds it now keeps it.
+    NotHeld,
 }
 
-impl LossReason {
-    /// A few words for people.
+/// A held lock. Dropping it frees the lock in the background; [`release`](Guard::release) frees it and says how that
+/// went.
+///
+/// # Time
+/// The guard is valid up to its local deadline, on a clock that goes on during suspend (see [`crate::Instant`]): the
+/// moment *before* the last successful request was sent, plus the TTL, less a margin for drift. Nothing that the
+/// network does or does not do moves it. A process that was stopped for longer finds [`is_held`](Guard::is_held)
+/// false at its first look. What a lock cannot do: stop an effect that is on its way already. Give
+/// [`token`](Guard::token) to the guarded store for that.
+///
+/// # Leaks
+/// A guard given to [`std::mem::forget`] is renewed until `max_hold`, the manager's end, or the end of the process.
+#[must_use = "the lock is freed as soon as the guard is dropped"]
+pub struct Guard {
+    held: Arc<Held>,
+    core: Arc<Core>,
+    /// Taken when the guard is taken apart by `release`.
+    armed: bool,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("name", &self.held.claim.resource.name())
+            .field("kind", &self.held.claim.resource.kind())
+            .field("token", &self.held.token)
+            .field("state", &self.held.state(&self.core.shared.env))
+            .finish()
+    }
+}
+
+impl Guard {
+    pub(crate) fn new(core: Arc<Core>, held: Arc<Held>) -> Self {
+        Self {
+            held,
+            core,
+            armed: true,
+        }
+    }
+
+    /// The lock's name.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "the lease ran out",
-            Self::Unreachable => "the lease ran out while the backend did not answer",
-            Self::Revoked => "the backend gave it to somebody else or dropped it",
-            Self::SessionEnded => "the session with the backend ended",
-            Self::MaxHold => "it was held for as long as max_hold allows",
-            Self::Closed => "the manager was closed",
+    pub fn name(&self) -> &LockName {
+        self.held.claim.resource.name()
+    }
+
+    /// What the name locks.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.held.claim.resource.kind()
+    }
+
+    /// The fencing token: greater than that of every earlier grant of this lock. Renewal does not change it.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.held.token
+    }
+
+    /// How much of the capacity is held: 1 for a mutex or a reader.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.held.claim.weight
+    }
+
+    /// The lease that the backend gives with each renewal; at least what was asked for, unless the backend's
+    /// maximum is less.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.held.ttl()
+    }
+
+    /// Is the lock held at this moment? Compares the clock at the call, so it needs no running task. Once false,
+    /// it stays false.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.state(), LeaseState::Held(_))
+    }
+
+    /// How long the lock stays valid if no renewal succeeds from now on; zero once it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        match self.state() {
+            LeaseState::Held(until) => self.core.shared.until(until),
+            LeaseState::Released | LeaseState::Lost(_) => Duration::ZERO,
+        }
+    }
+
+    /// `Ok` while the lock is held: for loops that do their work in steps.
+    ///
+    /// # Errors
+    /// [`Lost`](ErrorKind::Lost), with the reason.
+    pub fn check(&self) -> Result<()> {
+        match self.state() {
+            LeaseState::Lost(reason) => Err(self.lost_error(reason)),
+            LeaseState::Held(_) | LeaseState::Released => Ok(()),
+        }
+    }
+
+    /// Ends when the lock is lost, with the reason, no later than the local deadline; at once when it is lost
+    /// already. A release, or the drop of the guard, never ends it. The future does not borrow the guard.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping it.
+    pub fn lost(&self) -> impl Future<Output = LossReason> + Send + 'static {
+        let (held, env) = (Arc::clone(&self.held), self.core.shared.env.clone());
+        async move { held.lost(&env).await }
+    }
+
+    /// Runs `work`, and drops it when the lock is lost.
+    ///
+    /// # Errors
+    /// [`Lost`](ErrorKind::Lost) when the lock was lost before the work was done. Where both happen at once, the loss
+    /// counts.
+    ///
+    /// # Cancel safety
+    /// Dropping this future drops the work; the lock stays held.
+    pub async fn protect<F: Future>(&self, work: F) -> Result<F::Output> {
+        tokio::select! {
+            biased;
+            reason = self.held.lost(&self.core.shared.env) => Err(self.lost_error(reason)),
+            output = work => {
+                self.check()?;
+                Ok(output)
+            }
+        }
+    }
+
+    /// Renews the lease now, for the TTL that it has. Needed only with `auto_renew(false)`.
+    ///
+    /// # Errors
+    /// [`Lost`](ErrorKind::Lost) when the lock is not ours any more; [`Unavailable`](ErrorKind::Unavailable) when the
+    /// backend did not answer: the lock is then still held up to the old deadline.
+    ///
+    /// # Cancel safety
+    /// The request goes on; its answer is ignored.
+    pub async fn renew(&self) -> Result<()> {
+        self.renew_for(self.held.ttl()).await
+    }
+
+    /// Renews the lease now, to end `ttl` from now: later or sooner than it would. Automatic renewals use the new TTL
+    /// from here on. Bounds and rounding are those of the builder's `ttl`.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew); [`Invalid`](ErrorKind::Invalid) when the TTL is out of bounds;
+    /// [`Unsupported`](ErrorKind::Unsupported) on a backend whose sessions set the TTL.
+    pub async fn renew_for(&self, ttl: Duration) -> Result<()> {
+        let shared = &self.core.shared;
+        let locate = shared.locate("renew", Some(self.name()));
+        let renewed = async {
+            validate_ttl(ttl)?;
+            Capabilities::require(!self.held.is_session_bound(), "lease of its own for each lock")?;
+            self.check()?;
+            let ttl = shared.capabilities.effective_ttl(ttl);
+            let sent = shared.env.now();
+            self.held.set_ttl(ttl, sent);
+            let driver = Arc::clone(&shared.driver);
+            let lease = Lease::new(Arc::clone(&self.held.claim), self.held.token, ttl);
+            let answer = shared
+                .bounded(Box::pin(async move { driver.renew(&[lease]).await }))
+                .await?;
+            match answer.first() {
+                Some(Renewal::Renewed) if self.held.renewed(local_deadline(sent, ttl), &shared.env) => Ok(()),
+                Some(Renewal::Unknown) | None => Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "the backend does not know whether the lease was renewed",
+                )),
+                Some(Renewal::Renewed | Renewal::NotHeld) => {
+                    self.held.lose(LossReason::Revoked);
+                    self.core
+                        .commands
+                        .send(Command::Lose(self.held.claim.attempt, LossReason::Revoked))
+                        .ok();
+                    self.check()
+                }
+            }
+        };
+        renewed.await.map_err(locate)
+    }
+
+    /// Frees the lock.
+    ///
+    /// # Errors
+    /// When the backend did not confirm it: nobody knows whether the lock is free yet. [`ReleaseError::retry`] asks
+    /// again; dropping the error leaves that to the background. Either way the lease ends by its TTL.
+    ///
+    /// # Cancel safety
+    /// From the call on the lock counts as released; a dropped future goes on in the background.
+    pub async fn release(mut self) -> Result<Release, ReleaseError> {
+        self.armed = false;
+        let held = Arc::clone(&self.held);
+        if !matches!(held.release(&self.core.shared.env), LeaseState::Held(_)) {
+            // Whoever found the loss cleans up.
+            return Ok(Release::NotHeld);
+        }
+        self.core.commands.send(Command::Forget(held.claim.attempt)).ok();
+        let pending = PendingRelease {
+            shared: Arc::clone(&self.core.shared),
+            claim: Arc::clone(&held.claim),
+            call: None,
+            done: false,
+        };
+        pending.send().await
+    }
+
+    fn state(&self) -> LeaseState {
+        self.held.state(&self.core.shared.env)
+    }
+
+    fn lost_error(&self, reason: LossReason) -> Error {
+        Error::new(ErrorKind::Lost, format!("the lock was lost: {reason}"))
+            .with_loss(reason)
+            .at("hold", self.core.shared.driver.backend(), Some(self.name()))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.armed && matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
+            self.core
+                .commands
+                .send(Command::Forget(self.held.claim.attempt))
+                .ok();
+            self.core
+                .shared
+                .clean_up(Arc::clone(&self.held.claim), Vec::new());
         }
     }
 }
 
-impl fmt::Display for LossReason {
+/// A release under way. Dropped before it is done, it goes on in the background.
+struct PendingRelease {
+    shared: Arc<Shared>,
+    claim: Arc<Claim>,
+    call: Option<BoxFuture<'static, Result<Released>>>,
+    done: bool,
+}
+
+impl PendingRelease {
+    async fn send(mut self) -> Result<Release, ReleaseError> {
+        let limit = self.shared.settings.op_timeout;
+        let call = self.call.insert(self.shared.release_call(&self.claim));
+        let answer = self.shared.env.timeout(limit, call).await;
+        if answer.is_some() {
+            self.call = None;
+        }
+        match answer.unwrap_or_else(|| Err(Shared::no_answer(limit))) {
+            Ok(outcome) => {
+                self.done = true;
+                Ok(match outcome {
+                    Released::Released => Release::Released,
+                    Released::NotHeld => Release::NotHeld,
+                })
+            }
+            Err(error) => {
+                let error = self.shared.locate("release", Some(self.claim.resource.name()))(error);
+                Err(ReleaseError(Box::new((error, self))))
+            }
+        }
+    }
+}
+
+impl Drop for PendingRelease {
+    fn drop(&mut self) {
+        if !self.done {
+            let pending = self.call.take().map(|call| call.map(drop).boxed());
+            self.shared
+                .clean_up(Arc::clone(&self.claim), pending.into_iter().collect());
+        }
+    }
+}
+
+/// A release that the backend did not confirm: the third outcome, *unknown*. Dropped, it goes on in the background.
+#[must_use = "dropping it leaves the release to the background"]
+pub struct ReleaseError(Box<(Error, PendingRelease)>);
+
+impl ReleaseError {
+    /// Why it is not known.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.0.0
+    }
+
+    /// Asks again. The release touches this guard's own grant only, however often it is sent.
+    ///
+    /// # Errors
+    /// As [`Guard::release`].
+    pub async fn retry(self) -> Result<Release, Self> {
+        let (_, mut pending) = *self.0;
+        if let Some(mut call) = pending.call.take() {
+            let limit = pending.shared.settings.op_timeout;
+            if pending.shared.env.timeout(limit, &mut call).await.is_none() {
+                drop(pending.shared.env.spawn(call));
+            }
+        }
+        pending.send().await
+    }
+}
+
+impl fmt::Debug for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.debug_tuple("ReleaseError").field(self.error()).finish()
+    }
+}
+
+impl fmt::Display for ReleaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is not known whether the lock was freed: {}", self.error())
+    }
+}
+
+impl std::error::Error for ReleaseError {}
+
+impl From<ReleaseError> for Error {
+    fn from(error: ReleaseError) -> Self {
+        let (error, _goes_on) = *error.0;
+        error
     }
 }

@@ -1,17 +1,29 @@
 //! The core of Leasehold.
+mod acquire;
+mod attempt;
 mod capability;
 mod claim;
+mod core;
 pub mod driver;
 mod endpoint;
 mod env;
 mod error;
+mod gate;
 mod guard;
+mod held;
 mod holder;
+mod lease_word;
+mod lock;
+mod loss;
+mod manager;
 mod name;
+mod options;
+mod schedule;
 mod session;
 mod settings;
 mod signals;
 mod supervisor;
+mod upkeep;
 
 pub use capability::{Capabilities, ExpiryClock, Failover, FencingSource, WakeUp};
 pub use claim::{AttemptId, Claim, Token};
@@ -19,11 +31,15 @@ pub use driver::{Driver, DriverContext};
 pub use endpoint::{Endpoint, Secret};
 pub use env::{Env, Instant};
 pub use error::{Error, ErrorKind, Result};
-pub use guard::LossReason;
+pub use guard::{Guard, Release, ReleaseError};
 pub use holder::{Holder, LockStatus, MAX_LABEL_BYTES, Owner};
+pub use lock::{DistributedLock, Lock, LockBuilder};
+pub use loss::LossReason;
+pub use manager::{LockManager, Manager};
 pub use name::{
     Kind, LockName, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Namespace, Resource, decode_key,
 };
+pub use options::{Retry, Wait};
 pub use session::Session;
 pub use settings::{
     DEFAULT_CLAIM_WINDOW, DEFAULT_DRAIN, DEFAULT_OP_TIMEOUT, DEFAULT_TTL, DEFAULT_WAITER_TTL, MAX_TTL,

@@ -22,17 +22,37 @@ pub(crate) enum HeldSignal {
     CheckAll,
 }
 
+/// What was signalled to a waiter since it last looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signalled {
+    /// Ask again now.
+    pub(crate) now: bool,
+    /// Ask again after this long; the shortest one that was signalled.
+    pub(crate) after: Option<Duration>,
+}
+
 /// How one waiter is woken.
 #[derive(Debug, Default)]
 pub(crate) struct WaiterSlot {
-    pub(crate) notify: Notify,
-    /// "Ask again in": the shortest one that was signalled since the waiter last looked.
-    standby: Mutex<Option<Duration>>,
+    notify: Notify,
+    signalled: Mutex<Signalled>,
 }
 
 impl WaiterSlot {
-    pub(crate) fn take_standby(&self) -> Option<Duration> {
-        lock(&self.standby).take()
+    fn signal(&self, change: impl FnOnce(&mut Signalled)) {
+        change(&mut lock(&self.signalled));
+        self.notify.notify_one();
+    }
+
+    /// Waits until something was signalled, and takes it. Cancel safe: nothing is taken before it is returned.
+    pub(crate) async fn signalled(&self) -> Signalled {
+        loop {
+            let signalled = std::mem::take(&mut *lock(&self.signalled));
+            if signalled != Signalled::default() {
+                return signalled;
+            }
+            self.notify.notified().await;
+        }
     }
 }
 
@@ -72,7 +92,7 @@ impl Signals {
     /// Something changed for `attempt`: if it waits, its turn may have come; if it holds, its lease may be gone.
     pub fn wake(&self, attempt: AttemptId) {
         match self.slot(attempt) {
-            Some(slot) => slot.notify.notify_one(),
+            Some(slot) => slot.signal(|signalled| signalled.now = true),
             None => self.tell_held(HeldSignal::Check(attempt)),
         }
     }
@@ -81,10 +101,9 @@ impl Signals {
     /// happens to it first. That bounds what a stopped waiter costs the queue.
     pub fn wake_in(&self, attempt: AttemptId, delay: Duration) {
         if let Some(slot) = self.slot(attempt) {
-            let mut standby = lock(&slot.standby);
-            *standby = Some(standby.map_or(delay, |earlier| earlier.min(delay)));
-            drop(standby);
-            slot.notify.notify_one();
+            slot.signal(|signalled| {
+                signalled.after = Some(signalled.after.map_or(delay, |earlier| earlier.min(delay)));
+            });
         }
     }
 
@@ -93,7 +112,7 @@ impl Signals {
         for shard in &self.0.shards {
             let slots: Vec<_> = lock(shard).values().cloned().collect();
             for slot in slots {
-                slot.notify.notify_one();
+                slot.signal(|signalled| signalled.now = true);
             }
         }
         self.tell_held(HeldSignal::CheckAll);
@@ -172,9 +191,17 @@ mod tests {
         let registration = signals.register(attempt);
         signals.wake_in(attempt, Duration::from_secs(2));
         signals.wake_in(attempt, Duration::from_secs(1));
-        registration.slot().notify.notified().await;
-        assert_eq!(registration.slot().take_standby(), Some(Duration::from_secs(1)));
-        assert_eq!(registration.slot().take_standby(), None);
+        let after = Some(Duration::from_secs(1));
+        assert_eq!(
+            registration.slot().signalled().await,
+            Signalled { now: false, after }
+        );
+        signals.wake(attempt);
+        signals.wake_in(attempt, Duration::from_secs(1));
+        assert_eq!(
+            registration.slot().signalled().await,
+            Signalled { now: true, after }
+        );
         drop(registration);
         assert_eq!(signals.waiters(), 0);
     }

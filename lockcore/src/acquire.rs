@@ -1,0 +1,299 @@
+//! The way to a guard: local queue, backend queue, grant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+
+use crate::attempt::Attempt;
+use crate::claim::{AttemptId, Claim};
+use crate::core::{Core, backoff};
+use crate::driver::{Acquired, Busy, Intent};
+use crate::env::Instant;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gate::Visit;
+use crate::guard::Guard;
+use crate::held::Plan;
+use crate::holder::Holder;
+use crate::loss::LossReason;
+use crate::name::Resource;
+use crate::options::{Options, Wait};
+use crate::schedule::recheck;
+use crate::signals::Registration;
+use crate::upkeep::Command;
+
+/// What is acquired, after validation; the same for every attempt of one lock object.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) core: Arc<Core>,
+    pub(crate) resource: Resource,
+    pub(crate) weight: u32,
+    pub(crate) capacity: u32,
+    /// What the backend gives for the TTL that was asked for.
+    pub(crate) ttl: Duration,
+    pub(crate) details: Arc<str>,
+    pub(crate) options: Options,
+}
+
+impl Target {
+    /// One attempt; `None` when the lock is busy.
+    pub(crate) async fn try_acquire(&self) -> Result<Option<Guard>> {
+        self.refuse_when_closed()?;
+        if self.core.gates.has_waiters(&self.resource) {
+            return Ok(None);
+        }
+        let mut attempt = self.attempt()?;
+        let mut pauses = Pauses::new(self);
+        loop {
+            let sent = self.core.shared.env.now();
+            match attempt.send(Intent::Try).await {
+                Ok(Acquired::Granted(grant)) => {
+                    return attempt
+                        .settle(grant, sent, self.plan(sent))
+                        .map(|held| Some(self.guard(held, sent)));
+                }
+                Ok(Acquired::Busy(_)) => {
+                    attempt.refused();
+                    return Ok(None);
+                }
+                Err(error) => {
+                    let pause = pauses.after(error, false)?;
+                    tokio::select! {
+                        biased;
+                        () = self.core.closed.cancelled() => return Err(Core::closed_error()),
+                        () = self.core.shared.env.sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the lock as long as `wait` says.
+    pub(crate) async fn acquire(&self, wait: Wait) -> Result<Guard> {
+        let deadline = match wait {
+            Wait::No => {
+                return self
+                    .try_acquire()
+                    .await?
+                    .ok_or_else(|| self.timed_out(wait, None));
+            }
+            Wait::For(limit) if limit.is_zero() => {
+                return self
+                    .try_acquire()
+                    .await?
+                    .ok_or_else(|| self.timed_out(wait, None));
+            }
+            Wait::For(limit) => self.core.shared.env.now().after(limit),
+            Wait::Forever => Instant::FAR_FUTURE,
+        };
+        self.refuse_when_closed()?;
+        let mut visit = self.core.gates.enter(&self.resource);
+        tokio::select! {
+            biased;
+            () = self.core.closed.cancelled() => return Err(Core::closed_error()),
+            () = visit.turn() => {}
+            () = self.core.shared.env.sleep_until(deadline) => {
+                return Err(self.timed_out(wait, visit.last_holder().map(Holder::from_occupant)));
+            }
+        }
+        self.acquire_in_turn(wait, deadline, &mut visit).await
+    }
+
+    async fn acquire_in_turn(&self, wait: Wait, deadline: Instant, visit: &mut Visit) -> Result<Guard> {
+        let env = &self.core.shared.env;
+        let mut attempt = self.attempt()?;
+        let mut pauses = Pauses::new(self);
+        let mut ticket = None;
+        let mut queued = false;
+        let mut unanswered = None;
+        loop {
+            attempt.register();
+            let sent = env.now();
+            let next = match attempt.send(Intent::Wait { ticket }).await {
+                Ok(Acquired::Granted(grant)) => match attempt.settle(grant, sent, self.plan(sent)) {
+                    Ok(held) => return Ok(self.guard(held, sent)),
+                    Err(error) => {
+                        attempt = self.attempt()?;
+                        attempt.register();
+                        pauses.after(error, false)?
+                    }
+                },
+                Ok(Acquired::Busy(busy)) => {
+                    queued = true;
+                    unanswered = None;
+                    ticket = busy.ticket.or(ticket);
+                    visit.found_busy();
+                    let pause = self.recheck(&busy);
+                    visit.saw_holder(busy.holder);
+                    pauses.reset();
+                    pause
+                }
+                Err(error) => {
+                    let pause = pauses.after(error, queued)?;
+                    unanswered = pauses.last.take();
+                    pause
+                }
+            };
+            let next = env.now().after(next);
+            self.sleep(attempt.register(), next, deadline).await?;
+            if env.now() >= deadline {
+                return Err(match unanswered {
+                    Some(error) => error,
+                    None => self.timed_out(wait, visit.last_holder().map(Holder::from_occupant)),
+                });
+            }
+        }
+    }
+
+    /// Until the waiter is woken, or `next`, or `deadline`.
+    async fn sleep(&self, registration: &Registration, mut next: Instant, deadline: Instant) -> Result<()> {
+        let env = &self.core.shared.env;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.core.closed.cancelled() => return Err(Core::closed_error()),
+                signalled = registration.slot().signalled() => {
+                    if signalled.now {
+                        return Ok(());
+                    }
+                    next = signalled.after.map_or(next, |after| next.min(env.now().after(after)));
+                }
+                () = env.sleep_until(next.min(deadline)) => return Ok(()),
+            }
+        }
+    }
+
+    fn recheck(&self, busy: &Busy) -> Duration {
+        let polls = match self.core.shared.capabilities.wake_up {
+            crate::capability::WakeUp::Push => None,
+            crate::capability::WakeUp::Poll { interval } => {
+                Some(self.core.shared.env.jitter(interval / 2, interval))
+            }
+        };
+        recheck(busy, self.core.shared.settings.waiter_ttl, polls)
+    }
+
+    fn attempt(&self) -> Result<Attempt> {
+        let shared = &self.core.shared;
+        let settings = &shared.settings;
+        let id = AttemptId::from_bits(shared.env.random_u128()?);
+        let claim = Claim {
+            resource: self.resource.clone(),
+            attempt: id,
+            weight: self.weight,
+            capacity: self.capacity,
+            ttl: self.ttl,
+            waiter_ttl: settings.waiter_ttl,
+            claim_window: settings
+                .claim_window
+                .min(self.ttl / 2)
+                .max(Duration::from_millis(1)),
+            details: Arc::clone(&self.details),
+        };
+        Ok(Attempt::new(&self.core, Arc::new(claim)))
+    }
+
+    /// How the lease goes on that is granted by a request sent at `sent`.
+    fn plan(&self, sent: Instant) -> Plan {
+        let Options {
+            ttl,
+            auto_renew,
+            max_hold,
+            ..
+        } = self.options;
+        let longest = max_hold.map_or(Instant::FAR_FUTURE, |max_hold| sent.after(max_hold));
+        // A backend that cannot keep a lease for as long as it was asked is renewed up to there.
+        let bridged = ttl > self.ttl;
+        let asked = sent.after(ttl);
+        if !auto_renew && bridged && asked < longest {
+            return Plan {
+                renew: true,
+                end: asked,
+                end_reason: LossReason::Expired,
+            };
+        }
+        Plan {
+            renew: auto_renew || bridged,
+            end: longest,
+            end_reason: LossReason::MaxHold,
+        }
+    }
+
+    fn guard(&self, held: Arc<crate::held::Held>, sent: Instant) -> Guard {
+        // Without an upkeep the manager is closed, and the guard lives by its own clock.
+        self.core
+            .commands
+            .send(Command::Track(Arc::clone(&held), sent))
+            .ok();
+        Guard::new(Arc::clone(&self.core), held)
+    }
+
+    fn refuse_when_closed(&self) -> Result<()> {
+        if self.core.closed.is_cancelled() {
+            Err(Core::closed_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn timed_out(&self, wait: Wait, holder: Option<Holder>) -> Error {
+        let mut message = match wait {
+            Wait::For(limit) if !limit.is_zero() => {
+                format!(
+                    "the lock was busy for all of {}",
+                    humantime::format_duration(limit)
+                )
+            }
+            _ => "the lock is busy".to_owned(),
+        };
+        if let Some(holder) = &holder {
+            message = format!("{message}, held by {holder}");
+        }
+        Error::new(ErrorKind::Timeout, message).with_holder(holder)
+    }
+}
+
+/// The pauses after requests without an answer.
+struct Pauses {
+    pauses: ExponentialBackoff,
+    start: (Duration, Duration),
+    left: u32,
+    times: u32,
+    last: Option<Error>,
+}
+
+impl Pauses {
+    fn new(target: &Target) -> Self {
+        let retry = target.options.retry;
+        let start = (retry.first_pause, retry.longest_pause);
+        Self {
+            pauses: backoff(start),
+            start,
+            left: retry.times,
+            times: retry.times,
+            last: None,
+        }
+    }
+
+    fn reset(&mut self) {
+        if self.left != self.times || self.last.is_some() {
+            *self = Self {
+                pauses: backoff(self.start),
+                left: self.times,
+                last: None,
+                ..*self
+            };
+        }
+    }
+
+    /// How long to wait before the next try after `error`; the error itself when there is none. A waiter that stands
+    /// in the queue has no bound but its wait.
+    fn after(&mut self, error: Error, queued: bool) -> Result<Duration> {
+        if !error.is_retryable() || (!queued && self.left == 0) {
+            return Err(error);
+        }
+        self.left = self.left.saturating_sub(1);
+        self.last = Some(error);
+        Ok(self.pauses.next().unwrap_or(self.start.1))
+    }
+}

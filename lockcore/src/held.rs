@@ -1,0 +1,153 @@
+//! A held lease, shared by the guard, its lost-futures and the upkeep.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::claim::{Claim, Token};
+use crate::env::{Env, Instant, saturating_nanos};
+use crate::lease_word::{LeaseState, LeaseWord};
+use crate::loss::LossReason;
+use crate::session::Session;
+
+/// How a lease goes on after its grant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Is it renewed?
+    pub(crate) renew: bool,
+    /// When it ends whatever happens.
+    pub(crate) end: Instant,
+    /// Why it ends then.
+    pub(crate) end_reason: LossReason,
+}
+
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) claim: Arc<Claim>,
+    pub(crate) token: Token,
+    pub(crate) plan: Plan,
+    word: LeaseWord,
+    session: Option<Session>,
+    ttl_nanos: AtomicU64,
+    /// Did the last renewal go unanswered?
+    failing: AtomicBool,
+    lost: Notify,
+}
+
+impl Held {
+    pub(crate) fn new(
+        claim: Arc<Claim>,
+        token: Token,
+        deadline: Instant,
+        session: Option<Session>,
+        plan: Plan,
+    ) -> Self {
+        let ttl_nanos = AtomicU64::new(saturating_nanos(claim.ttl));
+        Self {
+            claim,
+            token,
+            plan,
+            word: LeaseWord::new(deadline),
+            session,
+            ttl_nanos,
+            failing: AtomicBool::new(false),
+            lost: Notify::new(),
+        }
+    }
+
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_nanos(self.ttl_nanos.load(Ordering::Relaxed))
+    }
+
+    /// From the next renewal on. A shorter one takes effect here before it is asked for.
+    pub(crate) fn set_ttl(&self, ttl: Duration, now: Instant) {
+        self.ttl_nanos.store(saturating_nanos(ttl), Ordering::Relaxed);
+        self.word.shorten(crate::settings::local_deadline(now, ttl));
+    }
+
+    pub(crate) fn is_session_bound(&self) -> bool {
+        self.session.is_some()
+    }
+
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// The state now. What has run out is lost from here on, for everybody.
+    pub(crate) fn state(&self, env: &Env) -> LeaseState {
+        let now = env.now();
+        let state = self.word.state_at(now, self.expiry_reason(now));
+        let (Some(session), LeaseState::Held(deadline)) = (&self.session, state) else {
+            return state;
+        };
+        let until = session.deadline();
+        if now < until {
+            return LeaseState::Held(deadline.min(until));
+        }
+        self.word.lose(if session.is_lost() {
+            LossReason::SessionEnded
+        } else {
+            LossReason::Unreachable
+        });
+        self.word.state_at(now, LossReason::Unreachable)
+    }
+
+    pub(crate) fn is_over(&self, env: &Env) -> bool {
+        !matches!(self.state(env), LeaseState::Held(_))
+    }
+
+    fn expiry_reason(&self, now: Instant) -> LossReason {
+        if now >= self.plan.end {
+            self.plan.end_reason
+        } else if self.failing.load(Ordering::Relaxed) {
+            LossReason::Unreachable
+        } else {
+            LossReason::Expired
+        }
+    }
+
+    /// A renewal that was sent with this deadline succeeded; false when it came too late.
+    pub(crate) fn renewed(&self, deadline: Instant, env: &Env) -> bool {
+        self.set_failing(false);
+        self.word.extend(deadline.min(self.plan.end), env.now())
+    }
+
+    /// Ends it as lost, if it is held, and tells everybody.
+    pub(crate) fn lose(&self, reason: LossReason) -> bool {
+        let first = self.word.lose(reason);
+        self.lost.notify_waiters();
+        first
+    }
+
+    /// Ends it as released, if it is held; the state before.
+    pub(crate) fn release(&self, env: &Env) -> LeaseState {
+        match self.state(env) {
+            LeaseState::Held(_) => {
+                let now = env.now();
+                self.word.release(now, self.expiry_reason(now))
+            }
+            over => over,
+        }
+    }
+
+    /// Waits for the loss; for ever when the lease is released.
+    pub(crate) async fn lost(&self, env: &Env) -> LossReason {
+        loop {
+            let told = self.lost.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            match self.state(env) {
+                LeaseState::Lost(reason) => return reason,
+                LeaseState::Released => std::future::pending().await,
+                // Our own timer: the loss is noticed even if the upkeep does not run.
+                LeaseState::Held(until) => tokio::select! {
+                    biased;
+                    () = told => {}
+                    () = env.sleep_until(until) => {}
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The task that keeps a manager's held leases: renews them in batches, and ends those that are over.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::claim::AttemptId;
+use crate::core::Shared;
+use crate::driver::{Lease, Renewal};
+use crate::env::Instant;
+use crate::error::Result;
+use crate::held::Held;
+use crate::lease_word::LeaseState;
+use crate::loss::LossReason;
+use crate::schedule::{RenewalGrid, next_retry};
+use crate::settings::local_deadline;
+use crate::signals::HeldSignal;
+
+/// Reconnects that follow each other closely cause one check of all leases.
+const CHECK_ALL_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the upkeep is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Look after this lease, granted by a request that was sent then.
+    Track(Arc<Held>, Instant),
+    /// It was released.
+    Forget(AttemptId),
+    /// Tells when nothing is held any more.
+    Drained(oneshot::Sender<()>),
+    /// The backend says that it is not ours any more.
+    Lose(AttemptId, LossReason),
+    /// End all that is held.
+    LoseAll(LossReason),
+    /// The outcome of a batch.
+    Answered(Batch, Result<Vec<Renewal>>),
+}
+
+/// Leases that were renewed with one call.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    sent: Instant,
+    leases: Vec<Lease>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    held: Arc<Held>,
+    /// Its place in the schedule.
+    due: Instant,
+    in_flight: bool,
+    /// Look at it again as soon as the call under way is answered.
+    check: bool,
+    /// Failed renewals in a row.
+    failures: u32,
+}
+
+/// Runs until every handle and guard of the manager is gone.
+pub(crate) struct Upkeep {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// For the answers of batches; weak, so that it does not keep this task alive.
+    answers: mpsc::WeakUnboundedSender<Command>,
+    signals: mpsc::UnboundedReceiver<HeldSignal>,
+    grid: RenewalGrid,
+    held: HashMap<AttemptId, Entry>,
+    schedule: BTreeSet<(Instant, AttemptId)>,
+    drained: Vec<oneshot::Sender<()>>,
+    checked_all: Instant,
+}
+
+impl Upkeep {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        (sender, commands): (&mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
+        signals: mpsc::UnboundedReceiver<HeldSignal>,
+    ) -> Self {
+        let grid = RenewalGrid::new(&shared.env);
+        Self {
+            shared,
+            commands,
+            answers: sender.downgrade(),
+            signals,
+            grid,
+            held: HashMap::new(),
+            schedule: BTreeSet::new(),
+            drained: Vec::new(),
+            checked_all: Instant::default(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.tell_drained();
+            let next = self.schedule.first().map_or(Instant::FAR_FUTURE, |(due, _)| *due);
+            let idle = next == Instant::FAR_FUTURE;
+            let env = self.shared.env.clone();
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return,
+                },
+                Some(signal) = self.signals.recv() => self.hear(signal),
+                () = env.sleep_until(next), if !idle => self.work(),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Track(held, sent) => self.track(held, sent),
+            Command::Forget(attempt) => drop(self.remove(attempt)),
+            Command::Drained(sender) => self.drained.push(sender),
+            Command::Lose(attempt, reason) => self.lost(attempt, reason),
+            Command::LoseAll(reason) => self.lose_all(reason),
+            Command::Answered(batch, Ok(renewals)) => self.answered(&batch, &renewals),
+            Command::Answered(batch, Err(error)) => {
+                tracing::warn!(%error, leases = batch.leases.len(), "renewal failed");
+                self.answered(&batch, &[]);
+            }
+        }
+    }
+
+    fn tell_drained(&mut self) {
+        if self.held.is_empty() {
+            for sender in self.drained.drain(..) {
+                sender.send(()).ok();
+            }
+        }
+    }
+
+    fn track(&mut self, held: Arc<Held>, sent: Instant) {
+        let attempt = held.claim.attempt;
+        let due = self.due(&held, sent);
+        self.schedule.insert((due, attempt));
+        self.held.insert(
+            attempt,
+            Entry {
+                held,
+                due,
+                in_flight: false,
+                check: false,
+                failures: 0,
+            },
+        );
+    }
+
+    /// When a lease that was confirmed by a request sent at `sent` has to be looked at next.
+    fn due(&self, held: &Held, sent: Instant) -> Instant {
+        let LeaseState::Held(deadline) = held.state(&self.shared.env) else {
+            return sent;
+        };
+        if held.plan.renew && !held.is_session_bound() {
+            self.grid.due(sent, held.ttl()).min(deadline)
+        } else {
+            deadline
+        }
+    }
+
+    fn reschedule(&mut self, attempt: AttemptId, due: Instant) {
+        if let Some(entry) = self.held.get_mut(&attempt) {
+            self.schedule.remove(&(entry.due, attempt));
+            entry.due = due;
+            self.schedule.insert((due, attempt));
+        }
+    }
+
+    fn remove(&mut self, attempt: AttemptId) -> Option<Arc<Held>> {
+        let entry = self.held.remove(&attempt)?;
+        self.schedule.remove(&(entry.due, attempt));
+        Some(entry.held)
+    }
+
+    fn hear(&mut self, signal: HeldSignal) {
+        let now = self.shared.env.now();
+        match signal {
+            HeldSignal::Check(attempt) => self.check(attempt, now),
+            HeldSignal::CheckAll => {
+                if now.since(self.checked_all) < CHECK_ALL_PAUSE
+                    && !self.held.values().any(|e| e.held.is_session_bound())
+                {
+                    return;
+                }
+                self.checked_all = now;
+                let attempts: Vec<_> = self.held.keys().copied().collect();
+                for attempt in attempts {
+                    self.check(attempt, now);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, attempt: AttemptId, now: Instant) {
+        let Some(entry) = self.held.get_mut(&attempt) else {
+            return;
+        };
+        entry.check = true;
+        if !entry.in_flight {
+            self.reschedule(attempt, now);
+        }
+    }
+
+    /// Ends what is over, renews what is due.
+    fn work(&mut self) {
+        let now = self.shared.env.now();
+        let mut leases = Vec::new();
+        while let Some(&(due, attempt)) = self.schedule.first() {
+            if due > now {
+                break;
+            }
+            if let Some(lease) = self.attend(attempt, now) {
+                leases.push(lease);
+            }
+        }
+        while !leases.is_empty() {
+            let rest = leases.split_off(leases.len().min(self.shared.capabilities.renew_batch));
+            self.renew(Batch { sent: now, leases });
+            leases = rest;
+        }
+    }
+
+    /// One lease whose time has come; `Some` when it is to be renewed. It is scheduled anew or removed.
+    fn attend(&mut self, attempt: AttemptId, now: Instant) -> Option<Lease> {
+        let entry = self.held.get_mut(&attempt)?;
+        let deadline = match entry.held.state(&self.shared.env) {
+            LeaseState::Held(deadline) => deadline,
+            LeaseState::Released => {
+                self.remove(attempt);
+                return None;
+            }
+            LeaseState::Lost(reason) => {
+                self.lost(attempt, reason);
+                return None;
+            }
+        };
+        let check = std::mem::take(&mut entry.check);
+        let renew = !entry.in_flight && !entry.held.is_session_bound() && (entry.held.plan.renew || check);
+        // A lease without renewal is only looked at: it is asked to last as long as it would anyhow.
+        let ttl = if entry.held.plan.renew {
+            entry.held.ttl()
+        } else {
+            deadline.since(now)
+        };
+        let lease = renew.then(|| Lease::new(Arc::clone(&entry.held.claim), entry.held.token, ttl));
+        entry.in_flight |= renew;
+        self.reschedule(attempt, deadline);
+        lease
+    }
+
+    fn renew(&self, batch: Batch) {
+        let (shared, answers) = (Arc::clone(&self.shared), self.answers.clone());
+        let task = async move {
+            let (driver, leases) = (Arc::clone(&shared.driver), batch.leases.clone());
+            let answer = shared
+                .bounded(Box::pin(async move { driver.renew(&leases).await }))
+                .await;
+            tracing::debug!(
+                leases = batch.leases.len(),
+                ok = answer.is_ok(),
+                "renewed a batch"
+            );
+            if let Some(answers) = answers.upgrade() {
+                answers.send(Command::Answered(batch, answer)).ok();
+            }
+        };
+        drop(self.shared.env.spawn(task));
+    }
+
+    fn answered(&mut self, batch: &Batch, renewals: &[Renewal]) {
+        let now = self.shared.env.now();
+        for (index, lease) in batch.leases.iter().enumerate() {
+            let attempt = lease.claim.attempt;
+            let Some(entry) = self.held.get_mut(&attempt) else {
+                continue;
+            };
+            entry.in_flight = false;
+            match renewals.get(index) {
+                Some(Renewal::Renewed) => {
+                    entry.failures = 0;
+                    let (held, check) = (Arc::clone(&entry.held), entry.check);
+                    let over = held.plan.renew
+                        && !held.renewed(local_deadline(batch.sent, lease.ttl), &self.shared.env);
+                    // What is over is attended to at once.
+                    let due = if over || check {
+                        now
+                    } else {
+                        self.due(&held, batch.sent)
+                    };
+                    self.reschedule(attempt, due);
+                }
+                Some(Renewal::NotHeld) => self.lost(attempt, LossReason::Revoked),
+                // A driver that answers for too few is as good as silent.
+                Some(Renewal::Unknown) | None => {
+                    entry.failures += 1;
+                    entry.held.set_failing(true);
+                    entry.check |= !entry.held.plan.renew;
+                    let due = next_retry(&self.shared.env, entry.held.ttl(), entry.failures);
+                    self.reschedule(attempt, due);
+                }
+            }
+        }
+    }
+
+    /// Makes a loss known and frees what may be left at the backend.
+    fn lost(&mut self, attempt: AttemptId, reason: LossReason) {
+        let Some(held) = self.remove(attempt) else { return };
+        held.lose(reason);
+        tracing::warn!(name = %held.claim.resource.name(), token = %held.token, %reason, "lock lost");
+        self.shared.clean_up(Arc::clone(&held.claim), Vec::new());
+    }
+
+    fn lose_all(&mut self, reason: LossReason) {
+        let attempts: Vec<_> = self.held.keys().copied().collect();
+        for attempt in attempts {
+            self.lost(attempt, reason);
+        }
+    }
+}
