@@ -2,7 +2,7 @@
 
 use std::{env, fmt, str::FromStr};
 
-use super::{Origin, ServerError, ServerKind, ServerRequest};
+use super::{Origin, ServerError, ServerKind, ServerRequest, process};
 
 /// The environment variable that lists targets to leave out, separated by commas: `redis/container,valkey/container`.
 ///
@@ -51,7 +51,8 @@ impl Target {
     }
 
     /// Decides which of `all` to run. Where the URL variable of a kind is set, that server stands in for all
-    /// targets of the kind. What [`LEAVE_OUT`] names is left out.
+    /// targets of the kind. What [`LEAVE_OUT`] names is left out; the program of this machine, if it has one,
+    /// then takes the place of a container.
     ///
     /// # Errors
     /// [`ServerError::Variable`] when [`LEAVE_OUT`] names something that is no target.
@@ -61,11 +62,18 @@ impl Target {
             .into_iter()
             .filter(|kind| super::request::given_url(*kind).is_some())
             .collect();
-        planned(all, &leave_out, &with_url)
+        planned(all, &leave_out, &with_url, |kind| {
+            process::find(kind.program()).is_some()
+        })
     }
 }
 
-fn planned(all: &[Target], leave_out: &str, with_url: &[ServerKind]) -> Result<Plan, ServerError> {
+fn planned(
+    all: &[Target],
+    leave_out: &str,
+    with_url: &[ServerKind],
+    has_program: impl Fn(ServerKind) -> bool,
+) -> Result<Plan, ServerError> {
     let unwanted = leave_out
         .split(',')
         .map(str::trim)
@@ -95,6 +103,19 @@ fn planned(all: &[Target], leave_out: &str, with_url: &[ServerKind]) -> Result<P
         };
         if !list.contains(&target) {
             list.push(target);
+        }
+    }
+    for &Target { kind, origin } in &plan.left_out {
+        let local = Target {
+            kind,
+            origin: Origin::LocalProcess,
+        };
+        if origin == Origin::Container
+            && !all.contains(&local)
+            && !unwanted.contains(&local)
+            && has_program(kind)
+        {
+            plan.run.push(local);
         }
     }
     Ok(plan)
@@ -134,23 +155,47 @@ mod tests {
 
     #[test]
     fn everything_runs_unless_named() {
-        let plan = planned(&Target::REDIS_LIKE, "", &[]).unwrap();
+        let plan = planned(&Target::REDIS_LIKE, "", &[], |_| false).unwrap();
         assert_eq!(shown(&plan.run), "redis/container valkey/container redis/process");
-        let plan = planned(&Target::REDIS_LIKE, "redis/container, valkey/container", &[]).unwrap();
+        let plan = planned(
+            &Target::REDIS_LIKE,
+            "redis/container, valkey/container",
+            &[],
+            |_| false,
+        )
+        .unwrap();
         assert_eq!(shown(&plan.run), "redis/process");
         assert_eq!(shown(&plan.left_out), "redis/container valkey/container");
     }
 
     #[test]
+    fn a_program_takes_the_place_of_a_container() {
+        let plan = planned(
+            &Target::REDIS_LIKE,
+            "redis/container,valkey/container",
+            &[],
+            |_| true,
+        )
+        .unwrap();
+        assert_eq!(shown(&plan.run), "redis/process valkey/process");
+        let without = "valkey/container,valkey/process";
+        let plan = planned(&Target::REDIS_LIKE, without, &[], |_| true).unwrap();
+        assert_eq!(shown(&plan.run), "redis/container redis/process");
+    }
+
+    #[test]
     fn a_url_stands_in_for_its_kind() {
-        let plan = planned(&Target::REDIS_LIKE, "", &[ServerKind::Redis]).unwrap();
+        let plan = planned(&Target::REDIS_LIKE, "", &[ServerKind::Redis], |_| false).unwrap();
         assert_eq!(shown(&plan.run), "redis/url valkey/container");
     }
 
     #[test]
     fn a_misspelt_target_is_refused() {
         for wrong in ["redis", "redis/docker", "radis/container"] {
-            assert!(planned(&Target::REDIS_LIKE, wrong, &[]).is_err(), "{wrong}");
+            assert!(
+                planned(&Target::REDIS_LIKE, wrong, &[], |_| false).is_err(),
+                "{wrong}"
+            );
         }
     }
 }

@@ -1,0 +1,190 @@
+//! Gets the test servers, and says which there are.
+
+use anyhow::Result;
+use leasehold_conformance::servers::{LEAVE_OUT, Origin, ServerKind, Target, survey};
+
+use crate::{
+    count::Count,
+    docker,
+    host::{self, Root},
+    image,
+    workspace::Workspace,
+};
+
+/// The servers of this machine.
+#[derive(Debug, Default)]
+pub(crate) struct Servers {
+    /// What can run, and from where.
+    ready: Vec<(Target, String)>,
+    /// What this machine is not made for: to be left out, aloud.
+    left_out: Vec<(Target, String)>,
+    /// What should have been there.
+    failed: Vec<(Target, String)>,
+}
+
+/// The targets of every driver, each once.
+fn wanted() -> Vec<Target> {
+    Target::REDIS_LIKE.into()
+}
+
+/// Pulls, builds and installs what is missing.
+pub(crate) async fn get() -> Result<Servers> {
+    let workspace = Workspace::read().await?;
+    let root = Root::find().await;
+    let engine = docker::engine().await;
+    match &engine {
+        Ok(version) => println!("Docker engine {version}"),
+        Err(reason) => println!("no Docker: {reason}"),
+    }
+    let mut servers = Servers::default();
+    for target in wanted() {
+        if std::env::var(target.kind.url_variable()).is_ok_and(|url| !url.is_empty()) {
+            let given = Target {
+                origin: Origin::Url,
+                ..target
+            };
+            if !servers.ready.iter().any(|(ready, _)| *ready == given) {
+                servers
+                    .ready
+                    .push((given, format!("{} is set", target.kind.url_variable())));
+            }
+            continue;
+        }
+        match target.origin {
+            Origin::Container => match &engine {
+                Ok(_) => match container(&workspace, target.kind, root).await {
+                    Ok(what) => servers.ready.push((target, what)),
+                    Err(error) => servers.failed.push((target, format!("{error:#}"))),
+                },
+                Err(reason) => servers.left_out.push((target, format!("no Docker: {reason}"))),
+            },
+            _ => match program(target.kind, root).await {
+                Ok(what) => servers.ready.push((target, what)),
+                Err(reason) => servers.left_out.push((target, reason)),
+            },
+        }
+    }
+    servers.substitute(root).await;
+    servers.check().await;
+    Ok(servers)
+}
+
+async fn container(workspace: &Workspace, kind: ServerKind, root: Root) -> Result<String> {
+    let (official, built) = (kind.official_image(), kind.built_image());
+    if docker::has_image(&official).await {
+        return Ok(format!("image {official}"));
+    }
+    let folder = image::folder_of(&built)?;
+    // With the built one here, a registry is not asked again.
+    if !docker::has_image(&built).await {
+        match docker::pull(&official).await {
+            Ok(()) => return Ok(format!("image {official}")),
+            Err(reason) => println!("{reason}: building {built} from Debian packages"),
+        }
+    }
+    image::build(&workspace.root.join(folder), &built, root).await?;
+    Ok(format!("image {built}"))
+}
+
+async fn program(kind: ServerKind, root: Root) -> Result<String, String> {
+    let program = kind.program();
+    if !host::has(program) {
+        // Debian's packages have the names of the programs.
+        if host::has("apt-get") && !host::is_packaged(program).await {
+            return Err(format!(
+                "{program} is not on PATH, and no package of this system has it"
+            ));
+        }
+        host::install(root, &[program])
+            .await
+            .map_err(|reason| format!("{program} is not on PATH: {reason}"))?;
+    }
+    Ok(format!("program {program}"))
+}
+
+impl Servers {
+    /// Without its container a kind runs as a local process, where this system has its program.
+    async fn substitute(&mut self, root: Root) {
+        for (target, _) in self.left_out.clone() {
+            let local = Target {
+                origin: Origin::LocalProcess,
+                ..target
+            };
+            let known = |list: &[(Target, String)]| list.iter().any(|(known, _)| *known == local);
+            if target != local && !known(&self.ready) && !known(&self.left_out) {
+                match program(target.kind, root).await {
+                    Ok(what) => self.ready.push((local, what)),
+                    Err(reason) => self.left_out.push((local, reason)),
+                }
+            }
+        }
+    }
+
+    /// What was got must be what the tests find.
+    async fn check(&mut self) {
+        for (target, what) in std::mem::take(&mut self.ready) {
+            let found = survey(target.kind).await;
+            let reason = found.into_iter().find_map(|offer| match offer {
+                Ok(offer) if offer.origin == target.origin => Some(Ok(())),
+                Err(missing) if missing.origin == target.origin => Some(Err(missing.reason)),
+                _ => None,
+            });
+            match reason {
+                Some(Err(reason)) => self.failed.push((target, reason)),
+                _ => self.ready.push((target, what)),
+            }
+        }
+    }
+
+    /// The value of [`LEAVE_OUT`] for the tests.
+    pub(crate) fn leave_out(&self) -> String {
+        let names: Vec<_> = self
+            .left_out
+            .iter()
+            .map(|(target, _)| target.to_string())
+            .collect();
+        names.join(",")
+    }
+
+    pub(crate) fn ready(&self) -> impl Iterator<Item = Target> {
+        self.ready.iter().map(|(target, _)| *target)
+    }
+
+    pub(crate) fn count(&self) -> Count {
+        let mut count = Count::default();
+        self.ready.iter().for_each(|_| count.add(Count::one(true)));
+        self.failed.iter().for_each(|_| count.add(Count::one(false)));
+        if self.ready.is_empty() && self.failed.is_empty() {
+            count.add(Count::one(false));
+        }
+        count.ignored = self.left_out.len() as u64;
+        count
+    }
+
+    /// Prints the list; whether all that this machine is made for is there.
+    pub(crate) fn print_and_judge(&self) -> bool {
+        println!("\nTest servers:");
+        for (target, what) in &self.ready {
+            println!("  {target}: {what}");
+        }
+        for (target, reason) in &self.left_out {
+            println!("  {target}: NOT run ({reason})");
+        }
+        for (target, reason) in &self.failed {
+            println!("  {target}: FAILED ({reason})");
+        }
+        for kind in ServerKind::ALL {
+            let none = !self.ready().any(|target| target.kind == kind);
+            if none {
+                let (program, variable) = (kind.program(), kind.url_variable());
+                println!(
+                    "  nothing to test {kind} with: run Docker and `cargo xtask servers`, install {program}, or set {variable}"
+                );
+            }
+        }
+        if !self.left_out.is_empty() {
+            println!("  tests are told so by {LEAVE_OUT}={}", self.leave_out());
+        }
+        self.count().failed == 0
+    }
+}

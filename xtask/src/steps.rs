@@ -1,0 +1,214 @@
+//! The steps of `cargo xtask test`.
+
+use std::{
+    env,
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use leasehold_conformance::servers::LEAVE_OUT;
+use tokio::process::Command;
+
+use crate::{
+    count::Count,
+    examples, host,
+    run::{self, Limits},
+    servers::{self, Servers},
+    workspace::{Workspace, cargo},
+};
+
+/// The name that a test target has to have to be run as a conformance suite.
+const SUITE: &str = "conformance";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// Get the test servers. Always run, because the others need to know what there is
+    Servers,
+    /// Unit and integration tests of every package
+    Tests,
+    /// The examples in the documentation
+    Doctests,
+    /// The conformance suite, on every backend and server
+    Conformance,
+    /// The programs in examples/, on every backend and server
+    Examples,
+    /// The interleavings that loom explores
+    Loom,
+}
+
+/// How a step went.
+struct Report {
+    step: Step,
+    count: Count,
+    time: Duration,
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+/// Prints the steps and what they do.
+pub(crate) fn list() {
+    for step in Step::value_variants() {
+        let help = step
+            .to_possible_value()
+            .and_then(|value| value.get_help().map(ToString::to_string));
+        println!("{:12} {}", step.name(), help.unwrap_or_default());
+    }
+}
+
+/// Runs the steps, all of them unless `only` names some; whether everything passed.
+pub(crate) async fn test(only: &[Step]) -> Result<bool> {
+    let workspace = Workspace::read().await?;
+    let start = Instant::now();
+    heading(Step::Servers);
+    let servers = servers::get().await?;
+    servers.print_and_judge();
+    let mut reports = vec![Report {
+        step: Step::Servers,
+        count: servers.count(),
+        time: start.elapsed(),
+    }];
+    for &step in Step::value_variants() {
+        if step == Step::Servers || !(only.is_empty() || only.contains(&step)) {
+            continue;
+        }
+        heading(step);
+        let start = Instant::now();
+        let count = match Box::pin(one(step, &workspace, &servers)).await {
+            Ok(count) if count.passed + count.failed > 0 => count,
+            Ok(_) => {
+                println!("{}: FAILED (it ran no test)", step.name());
+                Count::one(false)
+            }
+            Err(error) => {
+                println!("{}: FAILED ({error:#})", step.name());
+                Count::one(false)
+            }
+        };
+        reports.push(Report {
+            step,
+            count,
+            time: start.elapsed(),
+        });
+    }
+    servers.print_and_judge();
+    Ok(summary(&reports))
+}
+
+fn heading(step: Step) {
+    println!("\n=== {} ===", step.name());
+}
+
+async fn one(step: Step, workspace: &Workspace, servers: &Servers) -> Result<Count> {
+    match step {
+        Step::Servers => Ok(servers.count()),
+        Step::Tests => tests(workspace, servers).await,
+        Step::Doctests => {
+            counted(
+                cargo(["test", "--doc", "--workspace", "--all-features", "--no-fail-fast"]),
+                servers,
+            )
+            .await
+        }
+        Step::Conformance => {
+            if !workspace.named("test").contains(&SUITE) {
+                bail!("no package has a test target `{SUITE}`");
+            }
+            let args = [
+                "test",
+                "--workspace",
+                "--all-features",
+                "--no-fail-fast",
+                "--test",
+                SUITE,
+            ];
+            counted(cargo(args), servers).await
+        }
+        Step::Examples => examples::run(workspace, servers.ready()).await,
+        Step::Loom => {
+            let mut command = cargo(["test", "--package", "lockcore", "--release", "--lib", "loom"]);
+            // A folder of its own: other flags would rebuild everything twice, each time.
+            command
+                .env("CARGO_TARGET_DIR", workspace.target.join("loom"))
+                .env("RUSTFLAGS", "--cfg loom");
+            counted(command, servers).await
+        }
+    }
+}
+
+/// Everything but the conformance suites: nextest would start a process, and with it a server, for each trial.
+async fn tests(workspace: &Workspace, servers: &Servers) -> Result<Count> {
+    if host::has("cargo-nextest") {
+        let filter = format!("not binary(={SUITE})");
+        let args = [
+            "nextest",
+            "run",
+            "--workspace",
+            "--all-features",
+            "--no-fail-fast",
+            "-E",
+            &filter,
+        ];
+        return counted(cargo(args), servers).await;
+    }
+    println!("cargo-nextest is not installed: using `cargo test`");
+    let mut command = cargo([
+        "test",
+        "--workspace",
+        "--all-features",
+        "--no-fail-fast",
+        "--lib",
+        "--bins",
+    ]);
+    for name in workspace.named("test").into_iter().filter(|name| *name != SUITE) {
+        command.args(["--test", name]);
+    }
+    counted(command, servers).await
+}
+
+/// Runs a test command and counts what it reports. A failure that it does not report as a test, such as code
+/// that does not compile, counts as one.
+async fn counted(mut command: Command, servers: &Servers) -> Result<Count> {
+    command.env(LEAVE_OUT, servers.leave_out());
+    if std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut count = Count::default();
+    let end = run::stream(command, Limits::minutes(45), |line| count.line(line)).await?;
+    if !end.is_success() {
+        println!("FAILED ({end})");
+        count.failed = count.failed.max(1);
+    }
+    Ok(count)
+}
+
+/// Prints the table; whether nothing failed.
+fn summary(reports: &[Report]) -> bool {
+    println!(
+        "\n{:12} {:>8} {:>8} {:>8} {:>9}",
+        "step", "passed", "failed", "skipped", "time"
+    );
+    let mut total = Count::default();
+    for Report { step, count, time } in reports {
+        let Count {
+            passed,
+            failed,
+            ignored,
+        } = count;
+        println!(
+            "{:12} {passed:>8} {failed:>8} {ignored:>8} {:>7.1} s",
+            step.name(),
+            time.as_secs_f64()
+        );
+        total.add(*count);
+    }
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+    total.failed == 0
+}
