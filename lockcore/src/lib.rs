@@ -16,6 +16,7 @@ mod lease_word;
 mod lock;
 mod loss;
 mod manager;
+pub mod memory;
 mod name;
 mod options;
 mod schedule;
@@ -46,4 +47,4 @@ pub use settings::{
     Settings, local_deadline,
 };
 pub use signals::Signals;
-pub use supervisor::{Connect, Supervisor};
+pub use supervisor::{Connect, KeepAlive, Supervisor};

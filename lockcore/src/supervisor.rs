@@ -18,6 +18,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a request waits for the next connection attempt to end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How a supervisor finds out that the other end is gone without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The pause between one check and the next.
+    pub interval: Duration,
+    /// How long a check may take before the connection counts as broken.
+    pub patience: Duration,
+}
+
 /// How a driver connects.
 #[async_trait]
 pub trait Connect: fmt::Debug + Send + Sync + 'static {
@@ -35,7 +44,22 @@ pub trait Connect: fmt::Debug + Send + Sync + 'static {
     /// Ends when `connection` is of no more use.
     async fn broken(&self, connection: &Self::Connection);
 
-    /// Says goodbye. Called once, for the last connection.
+    /// How often [`Connect::check`] is called; never for `None`, for a client that finds out by itself.
+    fn keep_alive(&self) -> Option<KeepAlive> {
+        None
+    }
+
+    /// One round trip on `connection`, as cheap as it can be.
+    ///
+    /// # Errors
+    /// Any error means that the connection is of no more use. An answer of the server, even a refusal, is none.
+    async fn check(&self, connection: &Self::Connection) -> Result<()> {
+        let _ = connection;
+        Ok(())
+    }
+
+    /// Says goodbye and fails what is under way. Called once for each connection, also for a broken one, so it does
+    /// not wait for the other end.
     async fn disconnect(&self, connection: Self::Connection);
 }
 
@@ -128,10 +152,12 @@ impl<C: Connect> Supervisor<C> {
                 // Every handle is gone, and with them everybody who could call close.
                 () = publish.closed() => break,
                 () = connector.broken(&connection) => {}
+                () = Self::silent(&context, &connector, &connection) => {}
             }
             let lost = Error::new(ErrorKind::Unavailable, "the connection broke");
             publish.send_replace(State::Down(Arc::new(lost)));
             tracing::warn!("the backend's connection broke, connecting again");
+            connector.disconnect(connection).await;
             connection = tokio::select! {
                 biased;
                 () = close.notified() => { publish.send_replace(State::Closed); return }
@@ -144,6 +170,22 @@ impl<C: Connect> Supervisor<C> {
         }
         publish.send_replace(State::Closed);
         connector.disconnect(connection).await;
+    }
+
+    /// Ends when a check fails or is not answered in time.
+    async fn silent(context: &DriverContext, connector: &C, connection: &C::Connection) {
+        let Some(keep_alive) = connector.keep_alive() else {
+            return std::future::pending().await;
+        };
+        loop {
+            context.env.sleep(keep_alive.interval).await;
+            let check = connector.check(connection);
+            match context.env.timeout(keep_alive.patience, check).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return tracing::debug!(%error, "the keep-alive failed"),
+                None => return tracing::debug!("the keep-alive was not answered"),
+            }
+        }
     }
 
     async fn reconnect(
@@ -163,5 +205,74 @@ impl<C: Connect> Supervisor<C> {
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             context.env.sleep(context.env.jitter(pause / 2, pause)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    use super::*;
+    use crate::env::Env;
+
+    /// Numbers its connections. Checks of those up to `answered` are answered.
+    #[derive(Clone, Debug, Default)]
+    struct Numbered {
+        opened: Arc<AtomicU64>,
+        answered: Arc<AtomicU64>,
+        checks: Arc<AtomicU32>,
+        disconnected: Arc<AtomicU64>,
+    }
+
+    #[async_trait]
+    impl Connect for Numbered {
+        type Connection = u64;
+
+        async fn connect(&self) -> Result<u64> {
+            Ok(self.opened.fetch_add(1, Ordering::Relaxed) + 1)
+        }
+
+        async fn broken(&self, _: &u64) {
+            std::future::pending().await
+        }
+
+        fn keep_alive(&self) -> Option<KeepAlive> {
+            Some(KeepAlive {
+                interval: Duration::from_secs(2),
+                patience: Duration::from_secs(3),
+            })
+        }
+
+        async fn check(&self, connection: &u64) -> Result<()> {
+            self.checks.fetch_add(1, Ordering::Relaxed);
+            if *connection > self.answered.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        }
+
+        async fn disconnect(&self, connection: u64) {
+            self.disconnected.store(connection, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_is_replaced() {
+        let context = DriverContext::new(Env::virtual_time(1));
+        let connector = Numbered::default();
+        connector.answered.store(1, Ordering::Relaxed);
+        let supervisor = Supervisor::start(&context, connector.clone()).await.unwrap();
+        context.env.sleep(Duration::from_secs(9)).await;
+        assert_eq!(supervisor.connection(&context).await.unwrap(), 1);
+        assert_eq!(connector.checks.load(Ordering::Relaxed), 4);
+        // From now on nobody answers: two seconds to the next check, three of patience.
+        connector.answered.store(0, Ordering::Relaxed);
+        context.env.sleep(Duration::from_secs(5)).await;
+        assert_eq!(supervisor.connection(&context).await.unwrap(), 2);
+        assert_eq!(connector.disconnected.load(Ordering::Relaxed), 1);
+        supervisor.close();
+        context.env.tasks().close();
+        context.env.tasks().wait().await;
+        assert_eq!(connector.disconnected.load(Ordering::Relaxed), 2);
     }
 }
