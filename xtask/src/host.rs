@@ -2,7 +2,7 @@
 
 use std::{env, path::Path, time::Duration};
 
-use tokio::process::Command;
+use tokio::{process::Command, sync::OnceCell};
 
 use crate::run::{self, Limits};
 
@@ -71,8 +71,8 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' > "$policy"
     chmod 755 "$policy"
 fi
-apt-get update
 apt-get install -y --no-install-recommends "$@""#;
+    update(root).await;
     let env = [("DEBIAN_FRONTEND", "noninteractive".to_owned())];
     let mut command = root
         .command(&env, "sh")
@@ -86,12 +86,25 @@ apt-get install -y --no-install-recommends "$@""#;
 }
 
 /// Whether apt knows a package of this name.
-pub(crate) async fn is_packaged(package: &str) -> bool {
+pub(crate) async fn is_packaged(root: Root, package: &str) -> bool {
+    update(root).await;
     let mut command = Command::new("apt-cache");
     command.args(["show", package]);
     run::output(command, QUICK)
         .await
         .is_some_and(|text| !text.is_empty())
+}
+
+/// Fetches apt's lists, once: a new machine has none. What goes wrong shows when a package is asked for.
+async fn update(root: Root) {
+    static DONE: OnceCell<()> = OnceCell::const_new();
+    let fetch = async {
+        if let Some(mut command) = root.command(&[], "apt-get") {
+            command.arg("update");
+            run::stream(command, Limits::minutes(5), |_| {}).await.ok();
+        }
+    };
+    DONE.get_or_init(|| fetch).await;
 }
 
 /// What this machine's apt needs to reach its mirror, for use in an image that is built here. Nothing of it is

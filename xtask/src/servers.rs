@@ -90,7 +90,7 @@ async fn program(kind: ServerKind, root: Root) -> Result<String, String> {
     let program = kind.program();
     if !host::has(program) {
         // Debian's packages have the names of the programs.
-        if host::has("apt-get") && !host::is_packaged(program).await {
+        if host::has("apt-get") && !host::is_packaged(root, program).await {
             return Err(format!(
                 "{program} is not on PATH, and no package of this system has it"
             ));
