@@ -1,0 +1,357 @@
+//! The driver: each call is one script.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
+use lockcore::{
+    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Driver, DriverContext, Error, ErrorKind, Kind, Namespace,
+    Resource, Result, Supervisor,
+};
+use redis::{Client, Cmd, Pipeline, Value, cmd};
+
+use crate::config::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_QUEUE, RedisConfig};
+use crate::connection::{Connector, Failure, Link};
+use crate::keys::{Keys, pattern, resource_key};
+use crate::reply::{self, Outcome};
+use crate::scripts::{Program, Scripts};
+use crate::transport::Transport;
+
+/// Leases in one call of the renewal script: it holds up the server's other clients for about 0.2 ms.
+const LEASES_PER_CALL: usize = 200;
+
+/// Leases in one batch, which is one pipeline of such calls.
+const RENEW_BATCH: usize = 1_000;
+
+/// How many keys the server looks at for one page of a list, and how many locks are read in one pipeline.
+const PAGE: usize = 500;
+
+/// Locks on one Redis or Valkey server. See the [crate] for the protocol.
+#[derive(Debug)]
+pub struct RedisDriver {
+    context: DriverContext,
+    supervisor: Supervisor<Connector>,
+    scripts: Arc<Scripts>,
+    channel: Arc<str>,
+    queue: usize,
+}
+
+impl RedisDriver {
+    /// Connects. From then on the connection is kept: it is opened again when it breaks.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) when the server does not answer within the connect timeout, is still
+    /// loading, or is a replica; [`Denied`](ErrorKind::Denied) for the login, its rights, or the server's certificate;
+    /// [`Unsupported`](ErrorKind::Unsupported) for a server older than 6.2, a cluster or a Sentinel;
+    /// [`Invalid`](ErrorKind::Invalid) for a value out of bounds and for certificate files that cannot be used.
+    pub async fn connect(config: RedisConfig, context: DriverContext) -> Result<Self> {
+        config.validate()?;
+        let limits = Limits {
+            connect_timeout: config.connect_timeout,
+            keep_alive: config.keep_alive,
+            queue: config.queue,
+        };
+        Self::start(Transport::Config(config), limits, context).await
+    }
+
+    /// Connects with the address, login, database and TLS of an existing client, on a connection of our own.
+    ///
+    /// On that connection the protocol is RESP3, `TCP_NODELAY` is set, and pushes go to this driver. The client's
+    /// other settings of TCP hold. The limits are those of [`RedisConfig`]'s defaults. For `rediss://` the `redis`
+    /// crate needs one of its TLS features, and `rustls` a crypto provider.
+    ///
+    /// # Errors
+    /// As [`RedisDriver::connect`].
+    pub async fn from_client(client: Client, context: DriverContext) -> Result<Self> {
+        let limits = Limits {
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            keep_alive: DEFAULT_KEEP_ALIVE,
+            queue: DEFAULT_QUEUE,
+        };
+        Self::start(Transport::client(&client)?, limits, context).await
+    }
+
+    async fn start(transport: Transport, limits: Limits, context: DriverContext) -> Result<Self> {
+        let channel: Arc<str> = format!("leasehold:1:w:{:032x}", context.env.random_u128()?).into();
+        let scripts = Arc::new(Scripts::new());
+        let connector = Connector {
+            transport,
+            context: context.clone(),
+            scripts: Arc::clone(&scripts),
+            channel: Arc::clone(&channel),
+            connect_timeout: limits.connect_timeout,
+            keep_alive: limits.keep_alive,
+            warned: AtomicBool::new(false),
+        };
+        Ok(Self {
+            supervisor: Supervisor::start(&context, connector).await?,
+            context,
+            scripts,
+            channel,
+            queue: limits.queue,
+        })
+    }
+
+    async fn link(&self) -> Result<Link> {
+        self.supervisor.connection(&self.context).await
+    }
+
+    /// Runs a script by its hash, and by its text when the server has forgotten it.
+    async fn run(&self, link: &Link, program: &Program, arguments: impl Fn(&mut Cmd)) -> Result<Value> {
+        let mut by_hash = cmd("EVALSHA");
+        arguments(by_hash.arg(&program.hash));
+        match link.send(&by_hash).await {
+            Err(failure) if failure.is_noscript() => {
+                let mut by_text = cmd("EVAL");
+                arguments(by_text.arg(program.text));
+                Ok(link.send(&by_text).await?)
+            }
+            reply => Ok(reply?),
+        }
+    }
+
+    /// The same for many calls in one pipeline; what failed stands among the replies.
+    async fn run_all<A: Fn(&mut Cmd)>(
+        &self,
+        link: &Link,
+        program: &Program,
+        calls: &[A],
+    ) -> Result<Vec<Result<Value, Failure>>> {
+        let mut replies = send_calls(link, calls, "EVALSHA", &program.hash).await?;
+        let unknown = |reply: &Result<Value, Failure>| reply.as_ref().is_err_and(Failure::is_noscript);
+        let forgotten: Vec<_> = (0..replies.len()).filter(|at| unknown(&replies[*at])).collect();
+        if !forgotten.is_empty() {
+            let again: Vec<_> = forgotten.iter().map(|at| &calls[*at]).collect();
+            let answers = send_calls(link, &again, "EVAL", program.text).await?;
+            for (at, answer) in forgotten.into_iter().zip(answers) {
+                replies[at] = answer;
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Runs a script that frees a lock until it has dropped every dead waiter; whether it freed anything.
+    async fn free(&self, program: &Program, arguments: impl Fn(&mut Cmd)) -> Result<bool> {
+        let link = self.link().await?;
+        let mut freed = false;
+        loop {
+            let reply = self.run(&link, program, &arguments).await?;
+            let (done, more) = reply::freed(&reply)?;
+            freed |= done;
+            if !more {
+                return Ok(freed);
+            }
+        }
+    }
+}
+
+struct Limits {
+    connect_timeout: Duration,
+    keep_alive: Duration,
+    queue: usize,
+}
+
+async fn send_calls<A: Fn(&mut Cmd)>(
+    link: &Link,
+    calls: &[A],
+    command: &str,
+    program: &str,
+) -> Result<Vec<Result<Value, Failure>>> {
+    let mut pipeline = Pipeline::with_capacity(calls.len());
+    for arguments in calls {
+        let mut call = cmd(command);
+        arguments(call.arg(program));
+        pipeline.add_command(call);
+    }
+    let replies = link.send_all(&pipeline).await?;
+    let reply = |value| match value {
+        Value::ServerError(error) => Err(link.failed(Failure::Client(error.into()))),
+        value => Ok(value),
+    };
+    Ok(replies.into_iter().map(reply).collect())
+}
+
+/// Milliseconds, at least one: the server knows no lease of zero.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000))
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
+fn refuse_others(kind: Kind) -> Result<()> {
+    if kind == Kind::Mutex {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("Redis has no {kind} locks here: use a mutex, or a backend that declares weighted locks"),
+    ))
+}
+
+#[async_trait]
+impl Driver for RedisDriver {
+    fn backend(&self) -> &'static str {
+        "redis"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::MUTEX.with_renew_batch(RENEW_BATCH)
+    }
+
+    async fn acquire(&self, claim: &Claim, intent: Intent) -> Result<Acquired> {
+        refuse_others(claim.resource.kind())?;
+        let attempt = claim.attempt.to_hex();
+        let arguments = |call: &mut Cmd| {
+            Keys::new(&claim.resource).add_to(call);
+            call.arg(&attempt).arg(millis(claim.ttl));
+            match intent {
+                Intent::Wait { ticket } => call.arg(ticket.unwrap_or(0)),
+                _ => call.arg(""),
+            };
+            call.arg(u64::try_from(claim.waiter_ttl.as_micros()).unwrap_or(u64::MAX))
+                .arg(&*self.channel)
+                .arg(millis(claim.claim_window))
+                .arg(self.queue)
+                .arg(&*claim.details);
+        };
+        let link = self.link().await?;
+        loop {
+            let reply = self.run(&link, &self.scripts.acquire, arguments).await?;
+            if let Outcome::Done(acquired) = reply::acquired(&reply, claim)? {
+                return Ok(acquired);
+            }
+        }
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<Released> {
+        refuse_others(claim.resource.kind())?;
+        let attempt = claim.attempt.to_hex();
+        let arguments = |call: &mut Cmd| {
+            Keys::new(&claim.resource).add_to(call);
+            call.arg(&attempt).arg(millis(claim.claim_window));
+        };
+        Ok(match self.free(&self.scripts.release, arguments).await? {
+            true => Released::Released,
+            false => Released::NotHeld,
+        })
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {
+        let calls: Vec<_> = leases
+            .chunks(LEASES_PER_CALL)
+            .map(|chunk| {
+                move |call: &mut Cmd| {
+                    call.arg(chunk.len());
+                    for lease in chunk {
+                        call.arg(Keys::new(&lease.claim.resource).lease());
+                    }
+                    for lease in chunk {
+                        call.arg(lease.claim.attempt.to_hex()).arg(millis(lease.ttl));
+                    }
+                }
+            })
+            .collect();
+        let link = self.link().await?;
+        let replies = self.run_all(&link, &self.scripts.renew, &calls).await?;
+        let mut renewals = Vec::with_capacity(leases.len());
+        let mut refusal = None;
+        for (chunk, reply) in leases.chunks(LEASES_PER_CALL).zip(replies) {
+            match reply {
+                Ok(reply) => renewals.extend(reply::renewed(&reply, chunk.len())?.map(|ours| match ours {
+                    true => Renewal::Renewed,
+                    false => Renewal::NotHeld,
+                })),
+                Err(failure) => {
+                    refusal = Some(failure);
+                    renewals.resize(renewals.len() + chunk.len(), Renewal::Unknown);
+                }
+            }
+        }
+        match refusal {
+            // None of them is known: then the reason is worth more than the answers.
+            Some(failure) if renewals.iter().all(|renewal| *renewal == Renewal::Unknown) => Err(failure.into()),
+            _ => Ok(renewals),
+        }
+    }
+
+    async fn inspect(&self, resource: &Resource) -> Result<Inspection> {
+        refuse_others(resource.kind())?;
+        let link = self.link().await?;
+        let arguments = |call: &mut Cmd| Keys::new(resource).add_to(call);
+        reply::inspection(&self.run(&link, &self.scripts.inspect, arguments).await?)
+    }
+
+    async fn list(&self, namespace: &Namespace, prefix: &str) -> Result<Vec<Listed>> {
+        let Some(pattern) = pattern(namespace, Kind::Mutex, prefix) else {
+            return Ok(Vec::new());
+        };
+        let link = self.link().await?;
+        let mut found = Vec::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PAGE);
+            let reply = link.send(&scan).await.map_err(Error::from)?;
+            let (next, leases) = reply::page(&reply)?;
+            let keys: Vec<_> = leases.into_iter().filter_map(resource_key).collect();
+            for keys in keys.chunks(PAGE) {
+                let calls: Vec<_> = keys
+                    .iter()
+                    .map(|key| {
+                        move |call: &mut Cmd| Keys::from_parts(namespace, Kind::Mutex, key).add_to(call)
+                    })
+                    .collect();
+                let replies = self.run_all(&link, &self.scripts.inspect, &calls).await?;
+                for (key, reply) in keys.iter().zip(replies) {
+                    let inspection = reply::inspection(&reply.map_err(Error::from)?)?;
+                    if !inspection.holders.is_empty() {
+                        found.push(Listed::new(Kind::Mutex, (*key).to_owned(), inspection));
+                    }
+                }
+            }
+            if next == "0" {
+                break;
+            }
+            next.clone_into(&mut cursor);
+        }
+        // While the server rehashes, SCAN may tell a key twice.
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        found.dedup_by(|a, b| a.key == b.key);
+        Ok(found)
+    }
+
+    async fn force_release(&self, resource: &Resource) -> Result<bool> {
+        refuse_others(resource.kind())?;
+        let arguments = |call: &mut Cmd| {
+            Keys::new(resource).add_to(call);
+            // Nobody told the window of those who wait.
+            call.arg(millis(DEFAULT_CLAIM_WINDOW));
+        };
+        self.free(&self.scripts.force, arguments).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let link = self.link().await?;
+        link.send(&cmd("PING")).await?;
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.supervisor.close();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        for (nanos, expected) in [(0, 1), (1, 1), (1_000_000, 1), (1_000_001, 2)] {
+            assert_eq!(millis(Duration::from_nanos(nanos)), expected);
+        }
+    }
+}

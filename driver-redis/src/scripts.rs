@@ -1,0 +1,63 @@
+//! The Lua scripts: constants, known to the server by their SHA-1.
+
+use redis::Script;
+
+/// A script's text and its hash.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) text: &'static str,
+    pub(crate) hash: String,
+}
+
+impl Program {
+    fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            hash: Script::new(text).get_hash().to_owned(),
+        }
+    }
+}
+
+/// Every script.
+#[derive(Debug)]
+pub(crate) struct Scripts {
+    pub(crate) acquire: Program,
+    pub(crate) release: Program,
+    pub(crate) force: Program,
+    pub(crate) renew: Program,
+    pub(crate) inspect: Program,
+}
+
+impl Scripts {
+    pub(crate) fn new() -> Self {
+        Self {
+            acquire: Program::new(concat!(
+                include_str!("scripts/offer.lua"),
+                include_str!("scripts/acquire.lua")
+            )),
+            release: Program::new(concat!(
+                include_str!("scripts/offer.lua"),
+                include_str!("scripts/release.lua")
+            )),
+            force: Program::new(concat!(
+                include_str!("scripts/offer.lua"),
+                include_str!("scripts/force.lua")
+            )),
+            renew: Program::new(include_str!("scripts/renew.lua")),
+            inspect: Program::new(concat!(
+                include_str!("scripts/offer.lua"),
+                include_str!("scripts/inspect.lua")
+            )),
+        }
+    }
+
+    pub(crate) fn all(&self) -> [&Program; 5] {
+        [
+            &self.acquire,
+            &self.release,
+            &self.force,
+            &self.renew,
+            &self.inspect,
+        ]
+    }
+}
