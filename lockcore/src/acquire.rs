@@ -123,7 +123,7 @@ impl Target {
                     unanswered = None;
                     ticket = busy.ticket.or(ticket);
                     visit.found_busy();
-                    let pause = self.recheck(&busy);
+                    let pause = self.recheck(&busy, &attempt.claim);
                     visit.saw_holder(busy.holder);
                     pauses.reset();
                     pause
@@ -163,14 +163,14 @@ impl Target {
         }
     }
 
-    fn recheck(&self, busy: &Busy) -> Duration {
+    fn recheck(&self, busy: &Busy, claim: &Claim) -> Duration {
         let polls = match self.core.shared.capabilities.wake_up {
             crate::capability::WakeUp::Push => None,
             crate::capability::WakeUp::Poll { interval } => {
                 Some(self.core.shared.env.jitter(interval / 2, interval))
             }
         };
-        recheck(busy, self.core.shared.settings.waiter_ttl, polls)
+        recheck(busy, claim, polls)
     }
 
     fn attempt(&self) -> Result<Attempt> {

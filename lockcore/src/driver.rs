@@ -127,7 +127,11 @@ pub struct Busy {
     /// The place in the queue, to be handed back with later calls.
     pub ticket: Option<u64>,
     /// When the lock can become free by expiry, from now. lockcore asks again then, since no backend announces it.
+    /// For a reserved lock: when the reservation can have been claimed, and that lease can have ended.
     pub free_in: Option<Duration>,
+    /// How much longer the lock is kept for a waiter that was woken; `None` when it is not. The next one in the queue
+    /// asks again then.
+    pub reserved: Option<Duration>,
     /// Who holds it.
     pub holder: Option<Occupant>,
 }
@@ -145,6 +149,13 @@ impl Busy {
     #[must_use]
     pub const fn free_in(mut self, free_in: Option<Duration>) -> Self {
         self.free_in = free_in;
+        self
+    }
+
+    /// Kept for a waiter that was woken.
+    #[must_use]
+    pub const fn reserved(mut self, reserved: Option<Duration>) -> Self {
+        self.reserved = reserved;
         self
     }
 

@@ -23,7 +23,6 @@ use crate::upkeep::Command;
 /// What became of a release that the backend answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[must_use = "a lock that was not held any more did not protect the end of the work"]
 pub enum Release {
     /// The lock was held to the end, and is free now.
     Released,

@@ -31,8 +31,8 @@ pub(crate) struct Held {
     word: LeaseWord,
     session: Option<Session>,
     ttl_nanos: AtomicU64,
-    /// Did the last renewal go unanswered?
-    failing: AtomicBool,
+    /// Was a renewal sent that has no good answer yet?
+    unanswered: AtomicBool,
     lost: Notify,
 }
 
@@ -52,7 +52,7 @@ impl Held {
             word: LeaseWord::new(deadline),
             session,
             ttl_nanos,
-            failing: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
             lost: Notify::new(),
         }
     }
@@ -71,8 +71,9 @@ impl Held {
         self.session.is_some()
     }
 
-    pub(crate) fn set_failing(&self, failing: bool) {
-        self.failing.store(failing, Ordering::Relaxed);
+    /// A renewal is about to be sent.
+    pub(crate) fn renewing(&self) {
+        self.unanswered.store(true, Ordering::Relaxed);
     }
 
     /// The state now. What has run out is lost from here on, for everybody.
@@ -101,7 +102,7 @@ impl Held {
     fn expiry_reason(&self, now: Instant) -> LossReason {
         if now >= self.plan.end {
             self.plan.end_reason
-        } else if self.failing.load(Ordering::Relaxed) {
+        } else if self.unanswered.load(Ordering::Relaxed) {
             LossReason::Unreachable
         } else {
             LossReason::Expired
@@ -110,7 +111,7 @@ impl Held {
 
     /// A renewal that was sent with this deadline succeeded; false when it came too late.
     pub(crate) fn renewed(&self, deadline: Instant, env: &Env) -> bool {
-        self.set_failing(false);
+        self.unanswered.store(false, Ordering::Relaxed);
         self.word.extend(deadline.min(self.plan.end), env.now())
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::claim::Claim;
 use crate::driver::Busy;
 use crate::env::{Env, Instant, saturating_nanos};
 
@@ -55,11 +56,19 @@ const LONGEST_STAGGER: Duration = Duration::from_millis(500);
 const ROUNDING: Duration = Duration::from_millis(1);
 
 /// How long a waiter that was told `busy` sleeps if nothing wakes it: up to a third of its place's life, and no
-/// longer than until the lock can have expired, which no backend announces.
-pub(crate) fn recheck(busy: &Busy, waiter_ttl: Duration, polls: Option<Duration>) -> Duration {
-    let heartbeat = waiter_ttl / 3;
-    let expiry = busy.free_in.map_or(heartbeat, |free_in| {
-        let place = u32::try_from(busy.ahead.unwrap_or(0)).unwrap_or(u32::MAX);
+/// longer than until the lock can have expired, which no backend announces. Its own TTL stands in for that of a waiter
+/// that has not claimed its turn yet, where the backend does not tell it.
+pub(crate) fn recheck(busy: &Busy, claim: &Claim, polls: Option<Duration>) -> Duration {
+    let heartbeat = claim.waiter_ttl / 3;
+    let ahead = busy.ahead.unwrap_or(0);
+    let free_in = match busy.reserved {
+        // First in line behind the reservation.
+        Some(reserved) if ahead <= 1 => Some(reserved),
+        Some(reserved) => busy.free_in.or(Some(reserved.saturating_add(claim.ttl))),
+        None => busy.free_in,
+    };
+    let expiry = free_in.map_or(heartbeat, |free_in| {
+        let place = u32::try_from(ahead).unwrap_or(u32::MAX);
         free_in
             .saturating_add(ROUNDING)
             .saturating_add(STAGGER.saturating_mul(place).min(LONGEST_STAGGER))
@@ -72,6 +81,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::claim::AttemptId;
+    use crate::name::{Kind, LockName, Namespace, Resource};
 
     proptest! {
         #[test]
@@ -96,12 +107,20 @@ mod tests {
 
         #[test]
         fn a_waiter_looks_soon_after_an_expiry(ahead in 0u64..10_000, free_ms in 0u64..100_000) {
-            let waiter_ttl = Duration::from_secs(60);
-            let free_in = Duration::from_millis(free_ms);
-            let pause = recheck(&Busy::default().queued(ahead, None).free_in(Some(free_in)), waiter_ttl, None);
-            prop_assert!(pause <= waiter_ttl / 3);
+            let name = LockName::new("a").unwrap();
+            let resource = Resource::new(Namespace::default(), Kind::Mutex, name);
+            let claim = Claim::new(resource, AttemptId::from_bits(1), Duration::from_secs(30));
+            let (heartbeat, free_in) = (claim.waiter_ttl / 3, Duration::from_millis(free_ms));
+            let busy = Busy::default().queued(ahead, None);
+            let pause = recheck(&busy.free_in(Some(free_in)), &claim, None);
+            prop_assert!(pause <= heartbeat);
             prop_assert!(pause <= free_in + LONGEST_STAGGER + ROUNDING);
-            prop_assert!(pause > free_in.min(waiter_ttl / 3) || pause == waiter_ttl / 3);
+            prop_assert!(pause > free_in.min(heartbeat) || pause == heartbeat);
+
+            let reserved = Busy::default().queued(ahead, None).reserved(Some(free_in));
+            let pause = recheck(&reserved, &claim, None);
+            let next = ahead <= 1 && pause <= free_in + STAGGER + ROUNDING;
+            prop_assert!(next || pause == heartbeat || pause >= free_in + claim.ttl);
         }
     }
 }

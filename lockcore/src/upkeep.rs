@@ -68,7 +68,9 @@ pub(crate) struct Upkeep {
     held: HashMap<AttemptId, Entry>,
     schedule: BTreeSet<(Instant, AttemptId)>,
     drained: Vec<oneshot::Sender<()>>,
+    /// When all leases were checked last, and when that is due again.
     checked_all: Instant,
+    check_all: Option<Instant>,
 }
 
 impl Upkeep {
@@ -88,15 +90,21 @@ impl Upkeep {
             schedule: BTreeSet::new(),
             drained: Vec::new(),
             checked_all: Instant::default(),
+            check_all: None,
         }
     }
 
     pub(crate) async fn run(mut self) {
         loop {
             self.tell_drained();
-            let next = self.schedule.first().map_or(Instant::FAR_FUTURE, |(due, _)| *due);
-            let idle = next == Instant::FAR_FUTURE;
+            let scheduled = self.schedule.first().map(|(due, _)| *due);
+            let next = scheduled.into_iter().chain(self.check_all).min();
             let env = self.shared.env.clone();
+            // Before the commands: a busy manager must not keep its leases waiting.
+            if next.is_some_and(|next| next <= env.now()) {
+                self.work();
+                continue;
+            }
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -104,7 +112,7 @@ impl Upkeep {
                     None => return,
                 },
                 Some(signal) = self.signals.recv() => self.hear(signal),
-                () = env.sleep_until(next), if !idle => self.work(),
+                () = env.sleep_until(next.unwrap_or(Instant::FAR_FUTURE)), if next.is_some() => {}
             }
         }
     }
@@ -179,17 +187,21 @@ impl Upkeep {
         match signal {
             HeldSignal::Check(attempt) => self.check(attempt, now),
             HeldSignal::CheckAll => {
-                if now.since(self.checked_all) < CHECK_ALL_PAUSE
-                    && !self.held.values().any(|e| e.held.is_session_bound())
-                {
-                    return;
-                }
-                self.checked_all = now;
-                let attempts: Vec<_> = self.held.keys().copied().collect();
-                for attempt in attempts {
-                    self.check(attempt, now);
-                }
+                let due = now.max(self.checked_all.after(CHECK_ALL_PAUSE));
+                self.check_all.get_or_insert(due);
             }
+        }
+    }
+
+    fn check_all(&mut self, now: Instant) {
+        if self.check_all.is_none_or(|due| due > now) {
+            return;
+        }
+        self.check_all = None;
+        self.checked_all = now;
+        let attempts: Vec<_> = self.held.keys().copied().collect();
+        for attempt in attempts {
+            self.check(attempt, now);
         }
     }
 
@@ -206,6 +218,7 @@ impl Upkeep {
     /// Ends what is over, renews what is due.
     fn work(&mut self) {
         let now = self.shared.env.now();
+        self.check_all(now);
         let mut leases = Vec::new();
         while let Some(&(due, attempt)) = self.schedule.first() {
             if due > now {
@@ -245,7 +258,10 @@ impl Upkeep {
             deadline.since(now)
         };
         let lease = renew.then(|| Lease::new(Arc::clone(&entry.held.claim), entry.held.token, ttl));
-        entry.in_flight |= renew;
+        if renew {
+            entry.in_flight = true;
+            entry.held.renewing();
+        }
         self.reschedule(attempt, deadline);
         lease
     }
@@ -295,7 +311,6 @@ impl Upkeep {
                 // A driver that answers for too few is as good as silent.
                 Some(Renewal::Unknown) | None => {
                     entry.failures += 1;
-                    entry.held.set_failing(true);
                     entry.check |= !entry.held.plan.renew;
                     let due = next_retry(&self.shared.env, entry.held.ttl(), entry.failures);
                     self.reschedule(attempt, due);

@@ -4,6 +4,7 @@
 //! until its claim window ends. The weighted claim covers every kind of lock.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::claim::{AttemptId, Claim, Token};
@@ -363,11 +364,18 @@ impl Queue {
     }
 
     fn busy(&self, now: Instant, attempt: AttemptId) -> Busy {
+        let reservations = self
+            .waiters
+            .iter()
+            .filter_map(|waiter| Some((waiter.reserved?, waiter.claim.ttl)));
+        let reserved = reservations.clone().map(|(until, _)| until).min();
         let held = self.holders.iter().map(|holding| holding.until);
-        let reserved = self.waiters.iter().filter_map(|waiter| waiter.reserved);
-        let free_in = held.chain(reserved).min().map(|until| until.since(now));
+        let free = held
+            .chain(reservations.map(|(until, ttl)| until.after(ttl)))
+            .min();
         let busy = Busy::default()
-            .free_in(free_in)
+            .free_in(free.map(|until| until.since(now)))
+            .reserved(reserved.map(|until| until.since(now)))
             .held_by(self.holders.first().map(|holding| holding.occupant(now)));
         match self
             .waiters
@@ -385,7 +393,7 @@ impl Queue {
 
 impl Holding {
     fn occupant(&self, now: Instant) -> Occupant {
-        Occupant::new(std::sync::Arc::clone(&self.claim.details), self.token)
+        Occupant::new(Arc::clone(&self.claim.details), self.token)
             .remaining(Some(self.until.since(now)))
             .since(Some(self.since))
             .weight(self.claim.weight)
