@@ -147,7 +147,11 @@ impl RedisConfig {
             let identity = match (endpoint.take_option("tls_cert"), endpoint.take_option("tls_key")) {
                 (None, None) => None,
                 (Some(cert), Some(key)) => Some((cert.into(), key.into())),
-                _ => return Err(invalid("tls_cert and tls_key belong together: give both or neither")),
+                _ => {
+                    return Err(invalid(
+                        "tls_cert and tls_key belong together: give both or neither",
+                    ));
+                }
             };
             config.tls = Some(TlsConfig { ca, identity });
         }

@@ -324,7 +324,15 @@ mod tests {
             read(format!("s{hex}|400").as_bytes()),
             Some((attempt, Some(Duration::from_millis(402))))
         );
-        for bad in ["", "w", "wab", "x", &format!("s{hex}"), &format!("s{hex}|-1"), "\u{fffd}"] {
+        for bad in [
+            "",
+            "w",
+            "wab",
+            "x",
+            &format!("s{hex}"),
+            &format!("s{hex}|-1"),
+            "\u{fffd}",
+        ] {
             assert_eq!(read(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(read(&[0xff, 0xfe]), None);
@@ -338,14 +346,54 @@ mod tests {
             role: "master",
         };
         check_server(&fit).unwrap();
-        check_server(&reply::Server { version: "6.2.0", ..fit }).unwrap();
+        check_server(&reply::Server {
+            version: "6.2.0",
+            ..fit
+        })
+        .unwrap();
         for (server, kind, part) in [
-            (reply::Server { version: "6.0.16", ..fit }, ErrorKind::Unsupported, "6.0.16"),
-            (reply::Server { version: "", ..fit }, ErrorKind::Unsupported, "6.2"),
-            (reply::Server { mode: "cluster", ..fit }, ErrorKind::Unsupported, "Cluster"),
-            (reply::Server { mode: "sentinel", ..fit }, ErrorKind::Unsupported, "Sentinel"),
-            (reply::Server { role: "replica", ..fit }, ErrorKind::Unavailable, "primary"),
-            (reply::Server { role: "slave", ..fit }, ErrorKind::Unavailable, "primary"),
+            (
+                reply::Server {
+                    version: "6.0.16",
+                    ..fit
+                },
+                ErrorKind::Unsupported,
+                "6.0.16",
+            ),
+            (
+                reply::Server { version: "", ..fit },
+                ErrorKind::Unsupported,
+                "6.2",
+            ),
+            (
+                reply::Server {
+                    mode: "cluster",
+                    ..fit
+                },
+                ErrorKind::Unsupported,
+                "Cluster",
+            ),
+            (
+                reply::Server {
+                    mode: "sentinel",
+                    ..fit
+                },
+                ErrorKind::Unsupported,
+                "Sentinel",
+            ),
+            (
+                reply::Server {
+                    role: "replica",
+                    ..fit
+                },
+                ErrorKind::Unavailable,
+                "primary",
+            ),
+            (
+                reply::Server { role: "slave", ..fit },
+                ErrorKind::Unavailable,
+                "primary",
+            ),
         ] {
             let error = check_server(&server).unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");

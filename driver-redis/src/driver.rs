@@ -99,7 +99,12 @@ impl RedisDriver {
     }
 
     /// Runs a script by its hash, and by its text when the server has forgotten it.
-    async fn run(&self, link: &Link, program: &Program, arguments: impl Fn(&mut Cmd)) -> Result<Value> {
+    async fn run(
+        &self,
+        link: &Link,
+        program: &Program,
+        arguments: impl Fn(&mut Cmd) + Send + Sync,
+    ) -> Result<Value> {
         let mut by_hash = cmd("EVALSHA");
         arguments(by_hash.arg(&program.hash));
         match link.send(&by_hash).await {
@@ -113,7 +118,7 @@ impl RedisDriver {
     }
 
     /// The same for many calls in one pipeline; what failed stands among the replies.
-    async fn run_all<A: Fn(&mut Cmd)>(
+    async fn run_all<A: Fn(&mut Cmd) + Sync>(
         &self,
         link: &Link,
         program: &Program,
@@ -133,7 +138,7 @@ impl RedisDriver {
     }
 
     /// Runs a script that frees a lock until it has dropped every dead waiter; whether it freed anything.
-    async fn free(&self, program: &Program, arguments: impl Fn(&mut Cmd)) -> Result<bool> {
+    async fn free(&self, program: &Program, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<bool> {
         let link = self.link().await?;
         let mut freed = false;
         loop {
@@ -153,7 +158,7 @@ struct Limits {
     queue: usize,
 }
 
-async fn send_calls<A: Fn(&mut Cmd)>(
+async fn send_calls<A: Fn(&mut Cmd) + Sync>(
     link: &Link,
     calls: &[A],
     command: &str,
@@ -271,7 +276,9 @@ impl Driver for RedisDriver {
         }
         match refusal {
             // None of them is known: then the reason is worth more than the answers.
-            Some(failure) if renewals.iter().all(|renewal| *renewal == Renewal::Unknown) => Err(failure.into()),
+            Some(failure) if renewals.iter().all(|renewal| *renewal == Renewal::Unknown) => {
+                Err(failure.into())
+            }
             _ => Ok(renewals),
         }
     }
@@ -292,7 +299,11 @@ impl Driver for RedisDriver {
         let mut cursor = "0".to_owned();
         loop {
             let mut scan = cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PAGE);
+            scan.arg(&cursor)
+                .arg("MATCH")
+                .arg(&pattern)
+                .arg("COUNT")
+                .arg(PAGE);
             let reply = link.send(&scan).await.map_err(Error::from)?;
             let (next, leases) = reply::page(&reply)?;
             let keys: Vec<_> = leases.into_iter().filter_map(resource_key).collect();

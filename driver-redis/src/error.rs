@@ -41,11 +41,7 @@ const REPLIES: &[(&str, ErrorKind, &str)] = &[
         ErrorKind::Unavailable,
         "the server is blocked by somebody's script",
     ),
-    (
-        "TRYAGAIN",
-        ErrorKind::Unavailable,
-        "the server asks to try again",
-    ),
+    ("TRYAGAIN", ErrorKind::Unavailable, "the server asks to try again"),
     (
         "MASTERDOWN",
         ErrorKind::Unavailable,
@@ -160,7 +156,8 @@ pub(crate) fn from_client(error: &RedisError) -> Error {
             "the server has no RESP3: use Redis 6.2 or newer",
         ),
         ClientKind::InvalidClientConfig | ClientKind::Client => {
-            Error::new(ErrorKind::Invalid, "the client cannot connect like this").with_source(error.to_string())
+            Error::new(ErrorKind::Invalid, "the client cannot connect like this")
+                .with_source(error.to_string())
         }
         ClientKind::Parse => Error::new(
             ErrorKind::Unavailable,
@@ -211,26 +208,56 @@ mod tests {
         use ErrorKind::{Denied, Internal, Unavailable, Unsupported};
         for (line, kind) in [
             ("NOAUTH Authentication required.", Denied),
-            ("WRONGPASS invalid username-password pair or user is disabled.", Denied),
-            ("NOPERM this user has no permissions to run the 'eval' command", Denied),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                Denied,
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'eval' command",
+                Denied,
+            ),
             ("NOPERM No permissions to access a key", Denied),
-            ("ERR The user executing the script can't run this command or subcommand script: f_1", Denied),
-            ("ERR ACL failure in script: User locks has no permissions to run the 'get' command", Denied),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: f_1",
+                Denied,
+            ),
+            (
+                "ERR ACL failure in script: User locks has no permissions to run the 'get' command",
+                Denied,
+            ),
             ("DENIED Redis is running in protected mode", Denied),
-            ("OOM command not allowed when used memory > 'maxmemory'.", Unavailable),
-            ("ERR Error running script (call to f_1): @user_script:3: @user_script: 3: -OOM command not allowed when used memory > 'maxmemory'.", Unavailable),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Unavailable,
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script:3: @user_script: 3: -OOM command not allowed when used memory > 'maxmemory'.",
+                Unavailable,
+            ),
             ("LOADING Redis is loading the dataset in memory", Unavailable),
             ("BUSY Redis is busy running a script.", Unavailable),
-            ("TRYAGAIN Multiple keys request during rehashing of slot", Unavailable),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                Unavailable,
+            ),
             ("MASTERDOWN Link with MASTER is down", Unavailable),
-            ("READONLY You can't write against a read only replica.", Unavailable),
+            (
+                "READONLY You can't write against a read only replica.",
+                Unavailable,
+            ),
             ("CLUSTERDOWN Hash slot not served", Unavailable),
             ("MISCONF Redis is configured to save RDB snapshots", Unavailable),
             ("NOREPLICAS Not enough good replicas to write.", Unavailable),
             ("ERR max number of clients reached", Unavailable),
             ("MOVED 3999 127.0.0.1:6381", Unsupported),
-            ("CROSSSLOT Keys in request don't hash to the same slot", Unsupported),
-            ("WRONGTYPE Operation against a key holding the wrong kind of value", Internal),
+            (
+                "CROSSSLOT Keys in request don't hash to the same slot",
+                Unsupported,
+            ),
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                Internal,
+            ),
             ("ERR unknown command", Internal),
             ("SOMETHING new", Internal),
         ] {

@@ -83,7 +83,11 @@ mod tests {
     use super::*;
 
     fn resource(name: &str) -> Resource {
-        Resource::new(Namespace::new("my app").unwrap(), Kind::Mutex, LockName::new(name).unwrap())
+        Resource::new(
+            Namespace::new("my app").unwrap(),
+            Kind::Mutex,
+            LockName::new(name).unwrap(),
+        )
     }
 
     #[test]
@@ -95,7 +99,10 @@ mod tests {
         keys.add_to(&mut command);
         let packed = String::from_utf8(command.get_packed_command()).unwrap();
         for key in ["L", "F", "W", "Q"] {
-            assert!(packed.contains(&format!("leasehold:1:my%20app:m:{{a%7Bb%7D}}:{key}\r")), "{packed}");
+            assert!(
+                packed.contains(&format!("leasehold:1:my%20app:m:{{a%7Bb%7D}}:{key}\r")),
+                "{packed}"
+            );
         }
     }
 

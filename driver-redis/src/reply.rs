@@ -27,7 +27,10 @@ pub(crate) fn acquired(reply: &Value, claim: &Claim) -> Result<Outcome> {
             // -1: somebody took the expiry away, so it lasts longer than what was asked.
             let ttl = if left == -1 { claim.ttl } else { millis(left) };
             let token = u64::try_from(token).map_err(|_| unexpected("acquire"))?;
-            Ok(Outcome::Done(Acquired::Granted(Grant::lease(Token::new(token), ttl))))
+            Ok(Outcome::Done(Acquired::Granted(Grant::lease(
+                Token::new(token),
+                ttl,
+            ))))
         }
         (Some(0), 5) => {
             let (Some(rank), Some(ticket), Some(left)) = (number(1), number(2), number(3)) else {
@@ -212,14 +215,15 @@ mod tests {
             panic!("busy")
         };
         assert_eq!(grant.token.get(), 1_700_000_000_000_000);
-        assert!(
-            matches!(grant.bound, lockcore::driver::Bound::Lease(ttl) if ttl == Duration::from_secs(9))
-        );
+        assert!(matches!(grant.bound, lockcore::driver::Bound::Lease(ttl) if ttl == Duration::from_secs(9)));
     }
 
     #[test]
     fn busy_with_a_holder() {
-        let reply = ints(&[0, 2, 77, 1_000], Some("5|1700000000000000|leasehold:1:w:ab|{\"a\":\"|\"}"));
+        let reply = ints(
+            &[0, 2, 77, 1_000],
+            Some("5|1700000000000000|leasehold:1:w:ab|{\"a\":\"|\"}"),
+        );
         let Acquired::Busy(busy) = parse(&reply) else {
             panic!("granted")
         };
@@ -261,7 +265,12 @@ mod tests {
         let error = acquired(&ints(&[2, 1000], None), &claim()).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("the queue is full"), "{error}");
-        for reply in [Value::Nil, ints(&[], None), ints(&[1], None), ints(&[0, 1, 2], Some(""))] {
+        for reply in [
+            Value::Nil,
+            ints(&[], None),
+            ints(&[1], None),
+            ints(&[0, 1, 2], Some("")),
+        ] {
             let error = acquired(&reply, &claim()).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Internal);
             assert!(freed(&reply).is_err() && inspection(&reply).is_err() && page(&reply).is_err());

@@ -62,7 +62,9 @@ impl Transport {
         let config = match self {
             Self::Config(config) => config,
             Self::Client(existing) => {
-                let opened = existing.get_multiplexed_async_connection_with_config(&client).await;
+                let opened = existing
+                    .get_multiplexed_async_connection_with_config(&client)
+                    .await;
                 return Ok((opened.map_err(|error| from_client(&error))?, None));
             }
         };
@@ -79,11 +81,9 @@ impl Transport {
                 }
             }
             #[cfg(unix)]
-            Address::Unix(path) => Box::new(
-                tokio::net::UnixStream::connect(path)
-                    .await
-                    .map_err(unreachable)?,
-            ),
+            Address::Unix(path) => {
+                Box::new(tokio::net::UnixStream::connect(path).await.map_err(unreachable)?)
+            }
             #[cfg(not(unix))]
             Address::Unix(_) => {
                 return Err(Error::new(
