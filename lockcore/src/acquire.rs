@@ -8,7 +8,7 @@ use backon::ExponentialBackoff;
 use crate::attempt::Attempt;
 use crate::claim::{AttemptId, Claim};
 use crate::core::{Core, backoff};
-use crate::driver::{Acquired, Busy, Intent};
+use crate::driver::{Acquired, Busy, Intent, Occupant};
 use crate::env::Instant;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Visit;
@@ -36,11 +36,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// One attempt; `None` when the lock is busy.
-    pub(crate) async fn try_acquire(&self) -> Result<Option<Guard>> {
+    /// One attempt; when the lock is busy, whom the backend named as its holder.
+    pub(crate) async fn try_acquire(&self) -> Result<Result<Guard, Option<Occupant>>> {
         self.refuse_when_closed()?;
-        if self.core.gates.has_waiters(&self.resource) {
-            return Ok(None);
+        if let Some(holder) = self.core.gates.waited_for(&self.resource) {
+            return Ok(Err(holder));
         }
         let mut attempt = self.attempt()?;
         let mut pauses = Pauses::new(self);
@@ -50,11 +50,11 @@ impl Target {
                 Ok(Acquired::Granted(grant)) => {
                     return attempt
                         .settle(grant, sent, self.plan(sent))
-                        .map(|held| Some(self.guard(held, sent)));
+                        .map(|held| Ok(self.guard(held, sent)));
                 }
-                Ok(Acquired::Busy(_)) => {
+                Ok(Acquired::Busy(busy)) => {
                     attempt.refused();
-                    return Ok(None);
+                    return Ok(Err(busy.holder));
                 }
                 Err(error) => {
                     let pause = pauses.after(error, false)?;
@@ -71,20 +71,14 @@ impl Target {
     /// Waits for the lock as long as `wait` says.
     pub(crate) async fn acquire(&self, wait: Wait) -> Result<Guard> {
         let deadline = match wait {
-            Wait::No => {
-                return self
-                    .try_acquire()
-                    .await?
-                    .ok_or_else(|| self.timed_out(wait, None));
-            }
-            Wait::For(limit) if limit.is_zero() => {
-                return self
-                    .try_acquire()
-                    .await?
-                    .ok_or_else(|| self.timed_out(wait, None));
-            }
-            Wait::For(limit) => self.core.shared.env.now().after(limit),
+            Wait::For(limit) if !limit.is_zero() => self.core.shared.env.now().after(limit),
             Wait::Forever => Instant::FAR_FUTURE,
+            Wait::No | Wait::For(_) => {
+                return self
+                    .try_acquire()
+                    .await?
+                    .map_err(|holder| self.timed_out(wait, holder));
+            }
         };
         self.refuse_when_closed()?;
         let mut visit = self.core.gates.enter(&self.resource);
@@ -93,7 +87,7 @@ impl Target {
             () = self.core.closed.cancelled() => return Err(Core::closed_error()),
             () = visit.turn() => {}
             () = self.core.shared.env.sleep_until(deadline) => {
-                return Err(self.timed_out(wait, visit.last_holder().map(Holder::from_occupant)));
+                return Err(self.timed_out(wait, visit.last_holder()));
             }
         }
         self.acquire_in_turn(wait, deadline, &mut visit).await
@@ -139,7 +133,7 @@ impl Target {
             if env.now() >= deadline {
                 return Err(match unanswered {
                     Some(error) => error,
-                    None => self.timed_out(wait, visit.last_holder().map(Holder::from_occupant)),
+                    None => self.timed_out(wait, visit.last_holder()),
                 });
             }
         }
@@ -236,7 +230,8 @@ impl Target {
         }
     }
 
-    fn timed_out(&self, wait: Wait, holder: Option<Holder>) -> Error {
+    fn timed_out(&self, wait: Wait, holder: Option<Occupant>) -> Error {
+        let holder = holder.map(Holder::from_occupant);
         let mut message = match wait {
             Wait::For(limit) if !limit.is_zero() => {
                 format!(

@@ -137,6 +137,12 @@ impl Endpoint {
         self.password.as_ref()
     }
 
+    /// Sets the login, whatever the URL says: for a password that does not belong into one.
+    pub fn set_login(&mut self, user: Option<String>, password: Option<Secret>) {
+        self.user = user;
+        self.password = password;
+    }
+
     /// The hosts in order, IPv6 addresses without brackets.
     #[must_use]
     pub fn hosts(&self) -> &[(String, Option<u16>)] {

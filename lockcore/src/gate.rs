@@ -36,11 +36,12 @@ impl Gates {
         }
     }
 
-    /// Does anybody here wait for `resource`? Then a try must not overtake.
-    pub(crate) fn has_waiters(&self, resource: &Resource) -> bool {
-        lock(&self.0)
-            .get(resource)
-            .is_some_and(|gate| gate.waiting.load(Ordering::Relaxed) > 0)
+    /// `Some` when somebody here waits for `resource`, so that a try must not overtake; with the holder, if known.
+    pub(crate) fn waited_for(&self, resource: &Resource) -> Option<Option<Occupant>> {
+        let gates = lock(&self.0);
+        let gate = gates.get(resource)?;
+        let waited_for = gate.waiting.load(Ordering::Relaxed) > 0;
+        waited_for.then(|| lock(&gate.holder).clone())
     }
 
     #[cfg(test)]
@@ -121,7 +122,7 @@ mod tests {
         let resource = Resource::new(Namespace::default(), Kind::Mutex, LockName::new("a").unwrap());
         let mut first = gates.enter(&resource);
         first.turn().await;
-        assert!(!gates.has_waiters(&resource));
+        assert!(gates.waited_for(&resource).is_none());
         let order = Arc::new(Mutex::new(Vec::new()));
         let tasks: Vec<_> = (0..5)
             .map(|i| {
@@ -136,7 +137,7 @@ mod tests {
         let all = futures_util::future::join_all(tasks);
         tokio::pin!(all);
         assert!(futures_util::poll!(&mut all).is_pending());
-        assert!(gates.has_waiters(&resource));
+        assert!(gates.waited_for(&resource).is_some());
         drop(first);
         all.await;
         assert_eq!(*lock(&order), [0, 1, 2, 3, 4]);

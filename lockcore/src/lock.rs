@@ -87,7 +87,7 @@ impl DistributedLock for Lock {
 
     #[tracing::instrument(level = "debug", skip_all, fields(name = %self.name(), kind = %self.kind()))]
     async fn try_acquire(&self) -> Result<Option<Guard>> {
-        self.located(self.target.try_acquire()).await
+        self.located(self.target.try_acquire()).await.map(Result::ok)
     }
 
     #[tracing::instrument(level = "debug", skip_all, fields(name = %self.name(), kind = %self.kind(), ?wait))]

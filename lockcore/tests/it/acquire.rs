@@ -179,6 +179,6 @@ async fn no_wake_up_no_stall() {
     world.settle().await;
     let start = world.env.now();
     guard.release().await.unwrap();
-    waiter.await.unwrap().unwrap();
+    drop(waiter.await.unwrap().unwrap());
     assert!(world.env.now().since(start) <= secs(5) + ms(600));
 }

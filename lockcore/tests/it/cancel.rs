@@ -1,8 +1,9 @@
 //! Futures dropped at every poll.
+#![expect(clippy::future_not_send, reason = "polled by hand on one thread")]
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use lockcore::{DistributedLock, LockManager};
@@ -14,7 +15,7 @@ async fn poll_times<F: Future>(world: &World, future: F, polls: usize) -> bool {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..polls {
-        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+        if future.as_mut().poll(&mut context).is_ready() {
             return true;
         }
         world.env.sleep(ms(1)).await;
@@ -24,12 +25,7 @@ async fn poll_times<F: Future>(world: &World, future: F, polls: usize) -> bool {
 
 /// Drops the future that `start` makes after 0, 1, 2, .. polls, until it is done before that; `after` looks at the
 /// world each time.
-async fn at_every_poll<T, F: Future>(
-    latency: Duration,
-    held: bool,
-    start: impl Fn(lockcore::Lock) -> F + Copy,
-    _: T,
-) {
+async fn at_every_poll<F: Future>(latency: Duration, held: bool, start: impl Fn(lockcore::Lock) -> F + Copy) {
     for polls in 0..200 {
         let world = World::new();
         world.store.set_latency(latency, latency);
@@ -77,19 +73,15 @@ async fn acquire_of_a_free_lock() {
         ms(3),
         false,
         |lock| async move { drop(lock.acquire().await.unwrap()) },
-        (),
     )
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn try_acquire_of_a_free_lock() {
-    at_every_poll(
-        ms(3),
-        false,
-        |lock| async move { drop(lock.try_acquire().await.unwrap()) },
-        (),
-    )
+    at_every_poll(ms(3), false, |lock| async move {
+        drop(lock.try_acquire().await.unwrap())
+    })
     .await;
 }
 
@@ -99,7 +91,6 @@ async fn acquire_of_a_held_lock() {
         ms(3),
         true,
         |lock| async move { drop(lock.acquire().await.unwrap()) },
-        (),
     )
     .await;
 }
@@ -107,8 +98,8 @@ async fn acquire_of_a_held_lock() {
 #[tokio::test(start_paused = true)]
 async fn acquire_and_release() {
     let start = |lock: lockcore::Lock| async move { lock.acquire().await.unwrap().release().await.unwrap() };
-    at_every_poll(ms(3), false, start, ()).await;
-    at_every_poll(ms(3), true, start, ()).await;
+    at_every_poll(ms(3), false, start).await;
+    at_every_poll(ms(3), true, start).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +109,7 @@ async fn renewal_by_hand() {
         guard.renew().await.unwrap();
         guard.renew_for(secs(1)).await.unwrap();
     };
-    at_every_poll(ms(3), false, start, ()).await;
+    at_every_poll(ms(3), false, start).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,9 @@
 //! The engine on the memory backend and virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests spawn on the runtime that they made"
+)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure is a failed test")]
 
 mod acquire;
 mod cancel;
