@@ -1,3 +1,4 @@
 //! See the README.
 
+pub mod proxy;
 pub mod servers;
