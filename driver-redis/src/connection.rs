@@ -199,26 +199,29 @@ impl Connector {
     async fn prepare(&self, link: &Link) -> Result<()> {
         let mut setup = pipe();
         setup.cmd("HELLO").arg(3);
+        if self.transport.database() != 0 {
+            setup.cmd("SELECT").arg(self.transport.database());
+        }
         setup.cmd("SUBSCRIBE").arg(&*self.channel);
         for script in self.scripts.all() {
             setup.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
+        let needed = setup.len();
+        // The rest is a courtesy: the server may refuse it.
         setup.cmd("INFO").arg("memory");
-        let replies = link.send_all(&setup).await?;
-        let [hello, rest @ .., info] = replies.as_slice() else {
-            return Err(gone());
-        };
-        if let Value::ServerError(error) = hello {
-            return Err(from_server(error));
+        for (field, value) in [("LIB-NAME", "leasehold"), ("LIB-VER", env!("CARGO_PKG_VERSION"))] {
+            setup.cmd("CLIENT").arg("SETINFO").arg(field).arg(value);
         }
-        check_server(&reply::server(hello)?)?;
-        for reply in rest {
-            if let Value::ServerError(error) = reply {
-                return Err(from_server(error));
+        let replies = link.send_all(&setup).await?;
+        for (at, reply) in replies.iter().take(needed).enumerate() {
+            match reply {
+                Value::ServerError(error) => return Err(from_server(error)),
+                hello if at == 0 => check_server(&reply::server(hello)?)?,
+                _ => {}
             }
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
-            warn_about(info);
+            warn_about(replies.get(needed).unwrap_or(&Value::Nil));
         }
         Ok(())
     }

@@ -244,6 +244,9 @@ impl Driver for RedisDriver {
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
         let calls: Vec<_> = leases
             .chunks(LEASES_PER_CALL)
             .map(|chunk| {

@@ -1,5 +1,7 @@
 //! What a failure of the client or the server means to the caller.
 
+use std::error::Error as _;
+
 use lockcore::{Error, ErrorKind};
 use redis::{ErrorKind as ClientKind, RedisError, ServerError};
 
@@ -84,6 +86,11 @@ const REPLIES: &[(&str, ErrorKind, &str)] = &[
         "the server has no RESP3: use Redis 6.2 or newer",
     ),
     (
+        "DB index",
+        ErrorKind::Invalid,
+        "the server has no database of this number",
+    ),
+    (
         "WRONGTYPE",
         ErrorKind::Internal,
         "a key under leasehold: was written by something else",
@@ -114,6 +121,8 @@ fn effective_code<'a>(code: &'a str, details: &str) -> &'a str {
     }
     // Redis before 7 reports what a command inside a script was refused for as a plain error of the script.
     let wrapped = [
+        ("DB index", "DB index is out of range"),
+        ("NOPERM", "no permissions to run"),
         ("NOPERM", "can't access"),
         ("NOPERM", "can't run this command"),
         ("NOPERM", "No permissions"),
@@ -163,11 +172,30 @@ pub(crate) fn from_client(error: &RedisError) -> Error {
             ErrorKind::Unavailable,
             "what answers there does not speak the Redis protocol",
         ),
+        ClientKind::Io if refuses_us(error) => Error::new(
+            ErrorKind::Denied,
+            "the server refuses the TLS handshake: it may want a client certificate, see tls_cert",
+        )
+        .with_source(error.to_string()),
         ClientKind::Io => {
             Error::new(ErrorKind::Unavailable, "the connection failed").with_source(error.to_string())
         }
         _ => Error::new(ErrorKind::Internal, "the client failed").with_source(error.to_string()),
     }
+}
+
+/// With TLS 1.3 the server's refusal of our certificate comes when the handshake is over for us.
+fn refuses_us(error: &RedisError) -> bool {
+    let io = error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>());
+    let inner = io.and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| {
+        matches!(
+            inner.downcast_ref::<rustls::Error>(),
+            Some(rustls::Error::AlertReceived(_))
+        )
+    })
 }
 
 /// The connection ended while an answer was due: the request may have been applied.
@@ -205,7 +233,7 @@ mod tests {
 
     #[test]
     fn replies_by_kind() {
-        use ErrorKind::{Denied, Internal, Unavailable, Unsupported};
+        use ErrorKind::{Denied, Internal, Invalid, Unavailable, Unsupported};
         for (line, kind) in [
             ("NOAUTH Authentication required.", Denied),
             (
@@ -260,6 +288,7 @@ mod tests {
             ),
             ("ERR unknown command", Internal),
             ("SOMETHING new", Internal),
+            ("ERR DB index is out of range", Invalid),
         ] {
             assert_eq!(parsed(line).kind(), kind, "{line}");
         }

@@ -30,7 +30,7 @@
 //! The least that an ACL user needs, with layout and channels under `leasehold:`:
 //!
 //! ```text
-//! ACL SETUSER locks on >password ~leasehold:* &leasehold:* +hello +ping +subscribe +script|load +evalsha +eval
+//! ACL SETUSER locks on >password ~leasehold:* &leasehold:* +ping +subscribe +script|load +evalsha +eval
 //!   +time +exists +mget +get +getrange +set +del +pexpire +pttl +hget +hmget +hset +hdel +hvals
 //!   +zadd +zcard +zrange +zrank +zrem +publish
 //! ```

@@ -40,6 +40,15 @@ impl Transport {
         ))
     }
 
+    /// The database that has to be selected after the login.
+    pub(crate) fn database(&self) -> u32 {
+        match self {
+            Self::Config(config) => config.db,
+            // The client does it.
+            Self::Client(_) => 0,
+        }
+    }
+
     /// For messages; without a login.
     pub(crate) fn address(&self) -> String {
         match self {
@@ -103,10 +112,10 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 fn login(config: &RedisConfig) -> RedisConnectionInfo {
+    // One command: a server that refuses us says why in one line, and closes. The rest is sent once it has agreed.
     let mut login = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
-        .set_db(config.db.into())
-        .set_lib_name("leasehold", env!("CARGO_PKG_VERSION"));
+        .set_skip_set_lib_name();
     if let Some(user) = &config.user {
         login = login.set_username(user);
     }
