@@ -114,6 +114,7 @@ async fn one(step: Step, workspace: &Workspace, servers: &Servers) -> Result<Cou
             counted(
                 cargo(["test", "--doc", "--workspace", "--all-features", "--no-fail-fast"]),
                 servers,
+                Count::libtest,
             )
             .await
         }
@@ -129,7 +130,7 @@ async fn one(step: Step, workspace: &Workspace, servers: &Servers) -> Result<Cou
                 "--test",
                 SUITE,
             ];
-            counted(cargo(args), servers).await
+            counted(cargo(args), servers, Count::libtest).await
         }
         Step::Examples => examples::run(workspace, servers.ready()).await,
         Step::Loom => {
@@ -138,7 +139,7 @@ async fn one(step: Step, workspace: &Workspace, servers: &Servers) -> Result<Cou
             command
                 .env("CARGO_TARGET_DIR", workspace.target.join("loom"))
                 .env("RUSTFLAGS", "--cfg loom");
-            counted(command, servers).await
+            counted(command, servers, Count::libtest).await
         }
     }
 }
@@ -157,7 +158,7 @@ async fn tests(workspace: &Workspace, servers: &Servers) -> Result<Count> {
         if workspace.named("test").contains(&SUITE) {
             command.args(["-E", &format!("not binary(={SUITE})")]);
         }
-        return counted(command, servers).await;
+        return counted(command, servers, Count::nextest).await;
     }
     println!("cargo-nextest is not installed: using `cargo test`");
     let mut command = cargo([
@@ -171,12 +172,12 @@ async fn tests(workspace: &Workspace, servers: &Servers) -> Result<Count> {
     for name in workspace.named("test").into_iter().filter(|name| *name != SUITE) {
         command.args(["--test", name]);
     }
-    counted(command, servers).await
+    counted(command, servers, Count::libtest).await
 }
 
 /// Runs a test command and counts what it reports. A failure that it does not report as a test, such as code
 /// that does not compile, counts as one.
-async fn counted(mut command: Command, servers: &Servers) -> Result<Count> {
+async fn counted(mut command: Command, servers: &Servers, read: fn(&mut Count, &str)) -> Result<Count> {
     if !servers.leave_out().is_empty() {
         command.env(LEAVE_OUT, servers.leave_out());
     }
@@ -184,7 +185,7 @@ async fn counted(mut command: Command, servers: &Servers) -> Result<Count> {
         command.env("CARGO_TERM_COLOR", "always");
     }
     let mut count = Count::default();
-    let end = run::stream(command, Limits::minutes(45), |line| count.line(line)).await?;
+    let end = run::stream(command, Limits::minutes(45), |line| read(&mut count, line)).await?;
     if !end.is_success() {
         println!("FAILED ({end})");
         count.failed = count.failed.max(1);
