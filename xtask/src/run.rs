@@ -71,14 +71,15 @@ pub(crate) async fn stream(mut command: Command, limits: Limits, mut each: impl 
     let end = tokio::time::Instant::now() + limits.total;
     let mut quiet = tokio::time::Instant::now() + limits.silence;
     let (mut more_out, mut more_err) = (true, true);
+    let mut interrupted = std::pin::pin!(interrupt());
     while more_out || more_err {
         let line = tokio::select! {
             line = out.next_line(), if more_out => line.unwrap_or_default().or_else(|| { more_out = false; None }),
             line = err.next_line(), if more_err => line.unwrap_or_default().or_else(|| { more_err = false; None }),
             () = sleep_until(end) => return Ok(End::TimeUp("out of time")),
             () = sleep_until(quiet) => return Ok(End::TimeUp("no output for too long")),
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+            end = &mut interrupted => {
+                end?;
                 bail!("interrupted");
             }
         };
@@ -89,6 +90,20 @@ pub(crate) async fn stream(mut command: Command, limits: Limits, mut each: impl 
         }
     }
     group.end(end).await
+}
+
+/// Ctrl-C, or SIGTERM: the child's group has to go with us.
+async fn interrupt() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
 
 /// Its output, when it ends well within `limit`; `None` when it cannot be run, fails or does not end.
