@@ -46,6 +46,7 @@ mod driver;
 mod error;
 mod keys;
 mod manager;
+mod push;
 mod reply;
 mod scripts;
 mod transport;

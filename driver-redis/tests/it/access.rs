@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use leasehold_conformance::servers::{ServerKind, ServerRequest};
 use lockcore::driver::{Intent, Lease};
 use lockcore::{Driver, Error, ErrorKind, LockManager};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Admin, WAIT, claim, connect, driver, eventually, own, resource, shared, unique};
+use crate::support::{
+    Admin, WAIT, claim, connect, driver, eventually, own, request, resource, shared, unique,
+};
 
 /// The documented command, word by word.
 fn documented() -> Vec<String> {
@@ -94,11 +95,7 @@ async fn optional_rights() {
 
 #[tokio::test]
 async fn passwords() {
-    let server = ServerRequest::new(ServerKind::Redis)
-        .password("s3cret: @/")
-        .start()
-        .await
-        .unwrap();
+    let server = request().password("s3cret: @/").start().await.unwrap();
     connect(server.url()).await.unwrap().ping().await.unwrap();
     for url in [
         format!("redis://{}", server.address()),

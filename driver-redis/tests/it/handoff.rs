@@ -1,5 +1,6 @@
 //! From one holder to the next.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -163,10 +164,10 @@ async fn an_expired_lock_goes_to_its_waiter() {
 #[tokio::test]
 async fn contended_by_many_processes() {
     let (server, name) = (shared().await, unique("many"));
-    let inside = std::sync::Arc::new(AtomicU64::new(0));
+    let inside = Arc::new(AtomicU64::new(0));
     let mut tasks = Vec::new();
     for _ in 0..8 {
-        let (manager, name, inside) = (manager(server).await, name.clone(), inside.clone());
+        let (manager, name, inside) = (manager(server).await, name.clone(), Arc::clone(&inside));
         tasks.push(tokio::spawn(async move {
             let mut tokens = Vec::new();
             for _ in 0..25 {

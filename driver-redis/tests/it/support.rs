@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use leasehold_conformance::servers::{Server, ServerKind, ServerRequest};
+use leasehold_conformance::servers::{Server, ServerKind, ServerRequest, Target};
 use leasehold_driver_redis::redis::aio::MultiplexedConnection;
 use leasehold_driver_redis::redis::{self, Client, FromRedisValue};
 use leasehold_driver_redis::{RedisConfig, RedisDriver, RedisLockManager};
@@ -19,9 +19,18 @@ pub(crate) async fn shared() -> &'static Server {
     SERVER.get_or_init(|| async { own().await }).await
 }
 
+/// The server to ask for: Redis from wherever there is one, or the target that `LEASEHOLD_TEST_TARGET` names, such as
+/// `valkey/container` or `redis/process`.
+pub(crate) fn request() -> ServerRequest {
+    match std::env::var("LEASEHOLD_TEST_TARGET") {
+        Ok(target) => target.parse::<Target>().unwrap().request(),
+        Err(_) => ServerRequest::new(ServerKind::Redis),
+    }
+}
+
 /// A server that a test may restart, fill and empty.
 pub(crate) async fn own() -> Server {
-    ServerRequest::new(ServerKind::Redis).own().start().await.unwrap()
+    request().own().start().await.unwrap()
 }
 
 /// A new driver, as of another process.

@@ -3,11 +3,11 @@
 use leasehold_conformance::servers::{Origin, ServerKind, ServerRequest};
 use lockcore::{Driver, ErrorKind};
 
-use crate::support::connect;
+use crate::support::{connect, request};
 
 #[tokio::test]
 async fn tls_trusts_what_it_is_told_to() {
-    let server = ServerRequest::new(ServerKind::Redis).tls().start().await.unwrap();
+    let server = request().tls().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, server.ca_certificate().unwrap()).unwrap();
