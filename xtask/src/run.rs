@@ -1,6 +1,11 @@
 //! Child processes: shown as they run, with an end in any case.
 
-use std::{fmt, process::Stdio, time::Duration};
+use std::{
+    fmt,
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use tokio::{
@@ -57,8 +62,18 @@ impl fmt::Display for End {
     }
 }
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody wants all of this to end.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Runs it to its end, prints its output as it comes, and hands each line, without colours, to `each`.
 pub(crate) async fn stream(mut command: Command, limits: Limits, mut each: impl FnMut(&str)) -> Result<End> {
+    if is_interrupted() {
+        bail!("interrupted");
+    }
     let shown = show(&command);
     println!("+ {shown}");
     command
@@ -79,6 +94,7 @@ pub(crate) async fn stream(mut command: Command, limits: Limits, mut each: impl 
             () = sleep_until(end) => return Ok(End::TimeUp("out of time")),
             () = sleep_until(quiet) => return Ok(End::TimeUp("no output for too long")),
             end = &mut interrupted => {
+                INTERRUPTED.store(true, Ordering::Relaxed);
                 end?;
                 bail!("interrupted");
             }

@@ -76,6 +76,9 @@ pub(crate) async fn test(only: &[Step]) -> Result<bool> {
         time: start.elapsed(),
     }];
     for &step in Step::value_variants() {
+        if run::is_interrupted() {
+            bail!("interrupted");
+        }
         if step == Step::Servers || !(only.is_empty() || only.contains(&step)) {
             continue;
         }
@@ -97,6 +100,9 @@ pub(crate) async fn test(only: &[Step]) -> Result<bool> {
             count,
             time: start.elapsed(),
         });
+    }
+    if run::is_interrupted() {
+        bail!("interrupted");
     }
     servers.print_and_judge();
     Ok(summary(&reports))
