@@ -1,0 +1,294 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use leasehold::{MAX_TTL, Wait};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER: &str = "\
+Examples:
+  leasehold run nightly-report -- ./report.sh
+  leasehold run --wait 0 cron/backup -- ./backup.sh      # skip it when another machine is at it
+  LEASEHOLD_URL=redis://:secret@db:6379 leasehold run --wait 10m migrate -- ./migrate up
+  leasehold status nightly-report
+  leasehold list --json cron/ | jq '.[].name'
+
+Backends:
+  sqlite:/path/locks.db          the processes of one machine (the default, in the user's state folder)
+  redis://user:password@host/0   Redis and Valkey; rediss:// with TLS, redis+unix:///path for a socket
+  memory:                        this process alone, for a try
+  Options ride in the query, such as ?namespace=app&ttl=1m. A password is safer in LEASEHOLD_URL
+  than on the command line, which other users can see.
+
+Exit status:
+  run ends with CMD's own: its code, or 128 + N when signal N ended it. Otherwise:
+   64  the command line, a name, an option or the URL is wrong
+   69  the backend cannot be reached or does not answer
+   70  a bug, here or in the backend
+   71  the operating system refused something
+   74  the output could not be written
+   75  the lock was busy to the end of the wait; CMD was not run
+   77  the backend refused the login or the operation
+   78  there is no place for the default's file: give a URL
+   79  the lock was lost while CMD ran; CMD was stopped
+  126  CMD cannot be run
+  127  CMD was not found
+  128 + N when signal N ended the wait for the lock
+
+Environment:
+  LEASEHOLD_URL   the backend, when there is no --url
+  LEASEHOLD_LOG   what to log to stderr, such as debug or lockcore=trace
+  NO_COLOR        no colours, also on a terminal";
+
+/// Distributed locks for shell scripts and services.
+///
+/// `leasehold run NAME -- CMD` runs CMD while this machine, or the whole fleet, has nobody else running something under
+/// the same name. The lock is renewed while CMD runs, and freed when CMD has ended, however it ended.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold", version, styles = STYLES, max_term_width = 100, after_long_help = AFTER)]
+#[command(subcommand_required = true, arg_required_else_help = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The backend, such as redis://host, sqlite:/path/locks.db or memory:
+    ///
+    /// The default is a SQLite file of this user on this machine: leasehold/locks.db in $XDG_STATE_HOME or
+    /// ~/.local/state.
+    #[arg(long, global = true, env = "LEASEHOLD_URL", hide_env_values = true, value_hint = ValueHint::Url)]
+    pub(crate) url: Option<String>,
+    /// Say more on stderr: -v what happens, -vv every request
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    Status(Status),
+    List(List),
+    Release(Release),
+    Completions(Completions),
+    Man(Man),
+}
+
+const RUN_AFTER: &str = "\
+Examples:
+  leasehold run nightly-report -- ./report.sh
+  leasehold run --wait 0 cron/backup -- ./backup.sh; [ $? -eq 75 ] && echo 'somebody else is at it'
+  leasehold run --ttl 10s --label \"$(hostname -f) deploy\" deploy/web -- ./deploy.sh
+  leasehold run counter -- sh -c 'echo \"my token is $LEASEHOLD_TOKEN\"'
+
+CMD finds in its environment:
+  LEASEHOLD_NAME   the lock's name
+  LEASEHOLD_TOKEN  the fencing token: larger than that of every earlier holder. Let the store that CMD
+                   writes to refuse a smaller one than it has seen.
+  LEASEHOLD_OWNER  who holds it, as `leasehold status` shows it
+
+When the lock is lost:
+  A lock is lost when the backend stays silent until the lease is nearly over, or says that somebody else
+  has it. With --on-lost term CMD gets TERM while the lease still has the grace period to go (at most a
+  third of the TTL), and KILL before anybody else can have the lock; when the lock was taken away, TERM at
+  once and KILL after the grace period. The exit status is 79.
+
+Signals:
+  INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to CMD, and the lock is freed when CMD has ended.
+  While the lock is waited for they end the wait, and the place in the queue is given up. A signal that
+  was ignored at the start (nohup) stays ignored.
+  CMD has a process group of its own, and signals go to all of it. Started in the foreground of a
+  terminal, CMD stays in that group, so that it can read the terminal; Ctrl-C and Ctrl-\\ then reach CMD
+  from the terminal, so INT and QUIT are not passed on a second time, and other signals go to CMD alone.
+  On SIGTSTP (Ctrl-Z) program and CMD stop together: a lock that ran out meanwhile is lost on SIGCONT.
+  When this program itself is killed with SIGKILL, CMD is killed too (on Linux and FreeBSD; elsewhere it
+  runs on, and the lock is free after its TTL).";
+
+/// Run CMD under a lock
+///
+/// Waits for the lock, runs CMD while it is held, renews it as long as CMD runs, and frees it when CMD has ended. Ends
+/// with CMD's exit status.
+#[derive(Debug, Args)]
+#[command(after_long_help = RUN_AFTER)]
+pub(crate) struct Run {
+    /// How long the lock outlives this program if it dies: over 0, at most 24h [default: 30s]
+    ///
+    /// It is renewed long before. Rounded up to what the backend can do.
+    #[arg(long, value_name = "DURATION", value_parser = ttl)]
+    pub(crate) ttl: Option<Duration>,
+    /// How long to wait for the lock: a duration, 0 for not at all, or forever
+    #[arg(long, value_name = "DURATION", default_value = "forever", value_parser = wait)]
+    pub(crate) wait: Wait,
+    /// What CMD gets when the lock is lost
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnLost::Term)]
+    pub(crate) on_lost: OnLost,
+    /// How long CMD has between TERM and KILL when the lock is lost; at most a third of the TTL
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) grace: Duration,
+    /// What others are told about the holder besides host and process id, up to 128 bytes
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
+    /// The lock's name: 1 to 1024 bytes of UTF-8, case-sensitive
+    pub(crate) name: String,
+    /// The command and its arguments
+    #[arg(last = true, required = true, num_args = 1.., value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What happens to CMD when the lock is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnLost {
+    /// TERM, then KILL after the grace period
+    Term,
+    /// KILL
+    Kill,
+    /// Nothing: CMD runs on without the lock, its exit status is passed on, and stderr says so
+    Ignore,
+}
+
+/// Show who holds a lock, since when and for how long
+///
+/// The exit status is 0 whether it is held or free.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  leasehold status nightly-report
+  leasehold status --json nightly-report | jq -r '.[].holders[].owner.host'
+
+--json prints a list with one entry for each kind of lock of this name: name, kind, holders (owner: host,
+pid, label; token, remaining_ms, since, weight) and waiters.")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// The lock's name
+    pub(crate) name: String,
+}
+
+/// List the locks that are held
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  leasehold list
+  leasehold list cron/
+  leasehold list --json | jq -r '.[] | select(.waiters > 0) | .name'
+
+--json prints a list with entries like those of `leasehold status --json`.")]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// Only names that start with this
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+}
+
+/// Take a lock away from whoever holds it
+///
+/// For when you know that the holder is wrong. A holder that lives learns of it at once or with its next renewal, and
+/// `leasehold run` then stops its CMD. Until then two may work at the same time: only fencing tokens help there.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  leasehold status nightly-report && leasehold release --force nightly-report
+
+The exit status is 0 whether somebody held it or not; --json prints {\"name\": .., \"released\": true or false}.")]
+pub(crate) struct Release {
+    /// Yes, take it away from its holder
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// The lock's name
+    pub(crate) name: String,
+}
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  leasehold completions bash > ~/.local/share/bash-completion/completions/leasehold")]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Print the manual page of the program or of a command
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  leasehold man run | man -l -")]
+pub(crate) struct Man {
+    /// The command; the program itself when left out
+    pub(crate) command: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Format {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if text != "0" && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("it lacks a unit: write e.g. 10s, 500ms or 2m".into());
+    }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("it is no duration such as 10s, 500ms or 2m: {error}"))
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    if ttl.is_zero() || ttl > MAX_TTL {
+        return Err("a TTL is over 0 and at most 24h".into());
+    }
+    Ok(ttl)
+}
+
+fn wait(text: &str) -> Result<Wait, String> {
+    match text {
+        "forever" => Ok(Wait::Forever),
+        _ => duration(text).map(Wait::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(wait("0"), Ok(Wait::No));
+        assert_eq!(wait("forever"), Ok(Wait::Forever));
+        assert_eq!(wait("1m 30s"), Ok(Wait::For(Duration::from_secs(90))));
+        for wrong in ["", "10", "-1s", "1x", "0s1", "ever"] {
+            assert!(wait(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(ttl("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "0s", "25h", "30", "forever"] {
+            assert!(ttl(wrong).is_err(), "{wrong}");
+        }
+    }
+}
