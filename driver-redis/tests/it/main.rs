@@ -10,6 +10,7 @@ mod access;
 mod administration;
 mod faults;
 mod handoff;
+mod model;
 mod mutex;
 mod support;
 mod tls;
