@@ -12,6 +12,7 @@ mod fair;
 mod loss;
 mod release;
 mod renew;
+mod session;
 mod weighted;
 
 use std::time::Duration;
