@@ -1,0 +1,372 @@
+//! What a scenario has at hand.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use lockcore::{Capabilities, DriverContext, Env, Instant, LockManager, Manager, Namespace, Settings};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::backend::{Backend, Clock};
+use crate::client::Client;
+use crate::failure::{Checked, Failure};
+use crate::history::{Bounds, History};
+use crate::limits;
+use crate::seam::{Link, Seam};
+
+/// A scenario's world: a backend, time, fresh names, a history. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    backend: Arc<dyn Backend>,
+    env: Env,
+    /// Where the server lives: its client libraries may not be moved between runtimes.
+    home: Handle,
+    history: History,
+    namespace: Namespace,
+    names: AtomicU32,
+    notes: Mutex<Notes>,
+}
+
+/// What is judged or cleared up at the end.
+#[derive(Debug, Default)]
+struct Notes {
+    managers: Vec<Manager>,
+    namespaces: BTreeSet<Namespace>,
+    slow_hand_off: bool,
+    leaves_residue: bool,
+}
+
+impl Context {
+    pub(crate) fn new(backend: Arc<dyn Backend>, env: Env, home: Handle) -> Checked<Self> {
+        let backend = backend.for_scenario(&env).unwrap_or(backend);
+        let namespace = Namespace::new(format!("conformance-{:032x}", env.random_u128()?))?;
+        Ok(Self(Arc::new(Inner {
+            backend,
+            env,
+            home,
+            history: History::new(),
+            namespace,
+            names: AtomicU32::new(0),
+            notes: Mutex::default(),
+        })))
+    }
+
+    /// The clock of this scenario.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.0.env.now()
+    }
+
+    /// Lets time pass.
+    pub async fn sleep(&self, duration: Duration) {
+        self.0.env.sleep(duration).await;
+    }
+
+    /// The backend. What its server has to do goes through [`Context::at_home`].
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.0.backend
+    }
+
+    /// What it declares.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.backend.capabilities()
+    }
+
+    /// Does time stand still while everybody waits?
+    #[must_use]
+    pub fn is_virtual(&self) -> bool {
+        self.0.backend.clock() == Clock::Virtual
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    /// How much later than promised something may be seen.
+    #[must_use]
+    pub fn slack(&self) -> Duration {
+        self.pick(limits::REAL_SLACK, limits::VIRTUAL_SLACK)
+    }
+
+    /// A TTL for locks that are meant to run out, as the backend will give it.
+    #[must_use]
+    pub fn expiring_ttl(&self) -> Duration {
+        self.capabilities().effective_ttl(limits::EXPIRING_TTL)
+    }
+
+    /// A TTL for locks that are meant to be renewed, as the backend will give it.
+    #[must_use]
+    pub fn renewed_ttl(&self) -> Duration {
+        self.capabilities().effective_ttl(limits::RENEWED_TTL)
+    }
+
+    /// How long after `ttl` an abandoned lock may still be there.
+    #[must_use]
+    pub fn late(&self) -> Duration {
+        self.capabilities().expiry_epsilon + self.slack()
+    }
+
+    /// One value on the real clock, another on virtual time.
+    pub fn pick<T>(&self, real: T, in_virtual_time: T) -> T {
+        if self.is_virtual() { in_virtual_time } else { real }
+    }
+
+    /// A lock name that nobody else uses.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("lock-{}", self.0.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The settings of this scenario's clients: a namespace of its own.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        settings.namespace = self.0.namespace.clone();
+        settings.claim_window = self.pick(limits::REAL_CLAIM_WINDOW, settings.claim_window);
+        settings.drain = Duration::ZERO;
+        settings
+    }
+
+    /// A client with a connection of its own.
+    ///
+    /// # Errors
+    /// When the backend does not let it in.
+    pub async fn client(&self) -> Checked<Client> {
+        self.client_with(self.settings()).await
+    }
+
+    /// A client with these settings.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub async fn client_with(&self, settings: Settings) -> Checked<Client> {
+        self.client_of(self.backend(), settings, true).await
+    }
+
+    /// A client that hears nothing of what the backend pushes.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub async fn deaf_client(&self, settings: Settings) -> Checked<Client> {
+        self.client_of(self.backend(), settings, false).await
+    }
+
+    /// A client of another backend: of the same server through a proxy, say.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub async fn client_at(&self, backend: &Arc<dyn Backend>, settings: Settings) -> Checked<Client> {
+        self.client_of(backend, settings, true).await
+    }
+
+    async fn client_of(
+        &self,
+        backend: &Arc<dyn Backend>,
+        settings: Settings,
+        hears: bool,
+    ) -> Checked<Client> {
+        let (driver, context) = backend.driver(&self.0.env).await?;
+        let context = if hears {
+            context
+        } else {
+            DriverContext::new(context.env)
+        };
+        let link = Link::default();
+        let seam = Seam::new(driver, context.env.clone(), link.clone(), self.0.history.clone());
+        let namespace = settings.namespace.clone();
+        let manager = Manager::new(seam, context, settings)?;
+        let mut notes = self.notes();
+        notes.namespaces.insert(namespace);
+        notes.managers.push(manager.clone());
+        Ok(Client::new(
+            manager,
+            link,
+            self.0.history.clone(),
+            self.0.env.clone(),
+        ))
+    }
+
+    /// Runs `future` as a task of this scenario.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Task(self.0.env.spawn(future))
+    }
+
+    /// Runs something that the server has to do, where the server lives.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn at_home<T, F>(&self, work: impl FnOnce(Arc<dyn Backend>) -> F) -> Checked<T>
+    where
+        F: Future<Output = lockcore::Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let work = work(Arc::clone(self.backend()));
+        // Paused time would run off while another runtime works.
+        if self.is_virtual() {
+            return Ok(work.await?);
+        }
+        Ok(self.0.home.spawn(work).await??)
+    }
+
+    /// Lets `look` look again and again until it is true.
+    ///
+    /// # Errors
+    /// When it is still false after `limit`, or fails.
+    #[track_caller]
+    pub fn eventually<F>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> F,
+    ) -> impl Future<Output = Checked>
+    where
+        F: Future<Output = Checked<bool>>,
+    {
+        let late = Failure::new(format!("not within {limit:?}: {what}"));
+        async move {
+            let end = self.now().after(limit);
+            loop {
+                let in_time = self.now() < end;
+                if look().await? {
+                    return Ok(());
+                }
+                if !in_time {
+                    return Err(late);
+                }
+                self.sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    /// The output of `future`.
+    ///
+    /// # Errors
+    /// When it takes longer than `limit`.
+    #[track_caller]
+    pub fn within<F: Future>(
+        &self,
+        what: &str,
+        limit: Duration,
+        future: F,
+    ) -> impl Future<Output = Checked<F::Output>> {
+        let late = Failure::new(format!("not within {limit:?}: {what}"));
+        let env = self.0.env.clone();
+        async move { env.timeout(limit, Box::pin(future)).await.ok_or(late) }
+    }
+
+    /// Tells the history that somebody outside the contract has a hand in everything now.
+    pub fn disturbed(&self) {
+        self.0.history.disturbed(None, self.now());
+    }
+
+    /// In this scenario a free lock may be handed over late: somebody who waits is dead, deaf or cut off.
+    pub fn expect_slow_hand_off(&self) {
+        self.notes().slow_hand_off = true;
+    }
+
+    /// This scenario leaves locks behind that only their TTL ends.
+    pub fn expect_residue(&self) {
+        self.notes().leaves_residue = true;
+    }
+
+    /// Not of this scenario's making any more: it is neither closed nor looked after at the end.
+    pub fn disown(&self) {
+        self.notes().managers.clear();
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        let slow = self.notes().slow_hand_off;
+        let bound = self.pick(limits::REAL_HAND_OFF, limits::VIRTUAL_HAND_OFF);
+        Bounds {
+            fifo: self.capabilities().fifo,
+            hand_off: (!slow).then_some(bound),
+        }
+    }
+
+    /// Closes every client and looks for what they left at the backend.
+    pub(crate) async fn clear_up(&self) -> Checked {
+        let managers = std::mem::take(&mut self.notes().managers);
+        let closing = managers.iter().map(|manager| manager.close());
+        for closed in futures_util::future::join_all(closing).await {
+            closed?;
+        }
+        let can = self.backend().abilities().contains(&crate::Ability::Residue);
+        if self.notes().leaves_residue || !can {
+            return Ok(());
+        }
+        let namespaces = self.notes().namespaces.clone();
+        for namespace in namespaces {
+            let end = self.now().after(limits::RESIDUE);
+            loop {
+                let of = namespace.clone();
+                let left = self
+                    .at_home(|backend| async move { backend.residue(&of).await })
+                    .await?;
+                if left.is_empty() {
+                    break;
+                }
+                if self.now() >= end {
+                    return Err(Failure::new(format!(
+                        "left at the backend after everything was closed: {left:?}"
+                    )));
+                }
+                self.sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task of a scenario. Dropping it lets the task go on.
+#[derive(Debug)]
+#[must_use = "a task that nobody waits for may fail unseen"]
+pub struct Task<T>(JoinHandle<T>);
+
+impl<T> Task<T> {
+    /// Ends it at its next await point.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Has it ended?
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Checked<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Checked<T>> {
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|joined| joined.map_err(Failure::from))
+    }
+}

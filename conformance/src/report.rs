@@ -1,0 +1,164 @@
+//! The suite as a test program: one trial for each scenario, and a summary that says what was left out.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::backend::{Backend, Clock};
+use crate::limits;
+use crate::runner::{Stage, Verdict, seed};
+use crate::scenario::{Group, Scenario};
+use crate::suite;
+use crate::worker;
+
+/// The whole of a `harness = false` test: runs the suite on each of `backends`.
+///
+/// It understands the arguments of Rust's own test programs, and besides any number of ids (`ME1`) and of groups by
+/// their letters (`FQ`). With several backends the trials' names begin with the backend's. `LEASEHOLD_SEED` seeds
+/// virtual time.
+///
+/// Scenarios with other processes start this program again, so nothing may happen in `main` before this call that
+/// a second time would harm.
+///
+/// ```no_run
+/// use std::{process::ExitCode, sync::Arc};
+///
+/// use leasehold_conformance::{Clock, MemoryBackend};
+///
+/// fn main() -> ExitCode {
+///     leasehold_conformance::main([Arc::new(MemoryBackend::new(Clock::Virtual)) as _])
+/// }
+/// ```
+pub fn main(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
+    let backends: Vec<_> = backends.into_iter().collect();
+    if let Some(code) = worker::run_if_asked(&backends) {
+        return code;
+    }
+    let (picked, arguments) = take_ids(std::env::args());
+    let mut arguments = Arguments::from_iter(arguments);
+    let real = backends.iter().any(|backend| backend.clock() == Clock::Real);
+    if real && arguments.test_threads.is_none() {
+        arguments.test_threads = Some(limits::PARALLEL);
+    }
+    let several = backends.len() > 1;
+    let stages: Vec<_> = backends
+        .into_iter()
+        .map(|backend| Arc::new(Stage::new(backend)))
+        .collect();
+    let tally = Arc::<Mutex<Tally>>::default();
+    let mut trials = Vec::new();
+    for stage in &stages {
+        for scenario in suite::all().filter(|scenario| picks(&picked, scenario)) {
+            let prefix = several.then(|| format!("{}/", stage.backend().name()));
+            trials.push(trial(stage, scenario, &prefix.unwrap_or_default(), &tally));
+        }
+    }
+    let listing = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let mut used = Vec::new();
+    for stage in stages {
+        if stage.is_ready() {
+            used.push(stage.backend().describe());
+        }
+        if let Some(stage) = Arc::into_inner(stage) {
+            stage.finish();
+        }
+    }
+    if !listing {
+        let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
+        print(&tally, &used);
+    }
+    conclusion.exit_code()
+}
+
+/// What the summary is made of.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+    /// Trials by the reason why they were left out.
+    left_out: BTreeMap<String, Vec<String>>,
+}
+
+fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, prefix: &str, tally: &Arc<Mutex<Tally>>) -> Trial {
+    let (stage, tally) = (Arc::clone(stage), Arc::clone(tally));
+    let prefix = prefix.to_owned();
+    let name = format!("{prefix}{}", scenario.trial());
+    Trial::ignorable_test(name, move || {
+        let seed = seed();
+        let verdict = stage.run(scenario, seed);
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = format!("{prefix}{}", scenario.id);
+        match verdict {
+            Verdict::Passed => {
+                tally.passed += 1;
+                Ok(Completion::Completed)
+            }
+            Verdict::LeftOut(reason) => {
+                tally.left_out.entry(reason.clone()).or_default().push(id);
+                Ok(Completion::ignored_with(reason))
+            }
+            Verdict::Failed(message) => {
+                tally.failed.push(id);
+                Err(Failed::from(match stage.backend().clock() {
+                    Clock::Virtual => format!("{message}\nagain with LEASEHOLD_SEED={seed}"),
+                    Clock::Real => message,
+                }))
+            }
+        }
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the summary of a test program")]
+fn print(tally: &Tally, used: &[String]) {
+    for backend in used {
+        println!("ran on {backend}");
+    }
+    for (reason, ids) in &tally.left_out {
+        println!("left out, {reason}: {}", ids.join(" "));
+    }
+    for id in &tally.failed {
+        println!("FAILED {id}");
+    }
+    let left_out: usize = tally.left_out.values().map(Vec::len).sum();
+    println!(
+        "conformance: {} passed, {left_out} left out, {} failed",
+        tally.passed,
+        tally.failed.len()
+    );
+}
+
+/// Takes ids and groups out of the arguments.
+fn take_ids(arguments: impl IntoIterator<Item = String>) -> (Vec<String>, Vec<String>) {
+    let is_id = |argument: &String| {
+        Group::ALL.iter().any(|group| group.code() == argument)
+            || suite::all().any(|scenario| scenario.id == argument)
+    };
+    arguments.into_iter().partition(is_id)
+}
+
+fn picks(picked: &[String], scenario: &Scenario) -> bool {
+    picked.is_empty()
+        || picked
+            .iter()
+            .any(|pick| pick == scenario.id || pick == scenario.group().code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_groups_pick() {
+        let arguments = ["program", "--list", "ME1", "FQ", "exclusion"].map(String::from);
+        let (picked, rest) = take_ids(arguments);
+        assert_eq!(rest, ["program", "--list", "exclusion"]);
+        let ids: Vec<_> = suite::all()
+            .filter(|scenario| picks(&picked, scenario))
+            .map(|scenario| scenario.id)
+            .collect();
+        assert!(ids.contains(&"ME1") && ids.contains(&"FQ8") && !ids.contains(&"ME10"));
+    }
+}

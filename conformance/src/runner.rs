@@ -1,0 +1,273 @@
+//! Runs scenarios, each in a runtime of its own, and judges them.
+
+use std::any::Any;
+use std::panic;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use lockcore::Env;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::backend::{Backend, Clock};
+use crate::context::Context;
+use crate::failure::{Checked, Failure};
+use crate::history::check;
+use crate::limits;
+use crate::scenario::{Body, Scenario, What};
+use crate::suite;
+
+/// What became of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It held.
+    Passed,
+    /// It did not run, and why.
+    LeftOut(String),
+    /// It did not hold, and why.
+    Failed(String),
+}
+
+/// A scenario and its verdict.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Which scenario.
+    pub scenario: &'static Scenario,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// Runs the scenarios that `wanted` picks, one after the other, for tests about the suite itself.
+///
+/// # Panics
+/// When no runtime can be made for the backend's server.
+#[must_use]
+pub fn run(backend: Arc<dyn Backend>, wanted: impl Fn(&Scenario) -> bool) -> Vec<Outcome> {
+    let stage = Stage::new(backend);
+    let outcomes = suite::all()
+        .filter(|scenario| wanted(scenario))
+        .map(|scenario| Outcome {
+            scenario,
+            verdict: stage.run(scenario, seed()),
+        })
+        .collect();
+    stage.finish();
+    outcomes
+}
+
+/// The seed of virtual time: `LEASEHOLD_SEED`, or one that is the same every time.
+pub(crate) fn seed() -> u64 {
+    std::env::var("LEASEHOLD_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1)
+}
+
+/// A backend with its server, made ready before the first scenario that needs it.
+pub(crate) struct Stage {
+    backend: Arc<dyn Backend>,
+    home: OnceLock<Result<Runtime, String>>,
+}
+
+impl Stage {
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            backend,
+            home: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Runs one scenario, in its own thread and runtime.
+    pub(crate) fn run(&self, scenario: &Scenario, seed: u64) -> Verdict {
+        if let Some(reason) = scenario.left_out_on(self.backend.as_ref()) {
+            return Verdict::LeftOut(reason);
+        }
+        let body = match scenario.what {
+            What::Run(body) => body,
+            What::LeftOut(reason) => return Verdict::LeftOut(reason.to_owned()),
+        };
+        let home = match self.home.get_or_init(|| self.prepare()) {
+            Ok(home) => home.handle().clone(),
+            Err(error) => return Verdict::Failed(error.clone()),
+        };
+        let play = Play {
+            backend: Arc::clone(&self.backend),
+            home,
+            body,
+            limit: scenario.time_limit(self.backend.clock()),
+            seed,
+        };
+        match play.watched(scenario.id) {
+            Ok(()) => Verdict::Passed,
+            Err(message) => Verdict::Failed(message),
+        }
+    }
+
+    fn prepare(&self) -> Result<Runtime, String> {
+        let home = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime: {error}"))?;
+        let backend = Arc::clone(&self.backend);
+        home.block_on(home.spawn(async move { backend.prepare().await }))
+            .map_err(|error| error.to_string())
+            .and_then(|prepared| prepared.map_err(|error| error.to_string()))
+            .map_err(|error| format!("the backend could not be made ready: {error}"))?;
+        Ok(home)
+    }
+
+    /// Was it made ready?
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.home.get(), Some(Ok(_)))
+    }
+
+    /// Lets the backend clear up.
+    pub(crate) fn finish(self) {
+        if let Some(Ok(home)) = self.home.into_inner() {
+            home.block_on(self.backend.finish());
+            drop(self.backend);
+            home.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+}
+
+/// One run of one scenario.
+struct Play {
+    backend: Arc<dyn Backend>,
+    home: Handle,
+    body: Body,
+    limit: Duration,
+    seed: u64,
+}
+
+impl Play {
+    /// Runs it in a thread that can be given up.
+    fn watched(self, id: &str) -> Result<(), String> {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{THREADS}{id}-{}", RUNS.fetch_add(1, Ordering::Relaxed));
+        listen_for_panics();
+        let patience = match self.backend.clock() {
+            Clock::Real => self.limit + limits::WATCHDOG,
+            Clock::Virtual => limits::WATCHDOG,
+        };
+        let (sender, receiver) = mpsc::channel();
+        let thread_name = name.clone();
+        let started = thread::Builder::new().name(name.clone()).spawn(move || {
+            let played = panic::catch_unwind(panic::AssertUnwindSafe(|| self.play(&thread_name)));
+            // Nobody listens any more when the time was over.
+            sender.send(played).ok();
+        });
+        if let Err(error) = started {
+            return Err(format!("no thread: {error}"));
+        }
+        let played = receiver
+            .recv_timeout(patience)
+            .map_err(|_| format!("hung: it blocked its thread for {patience:?}"))?;
+        let panics: Vec<_> = PANICS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extract_if(.., |(thread, _)| *thread == name)
+            .map(|(_, panic)| panic)
+            .collect();
+        let outcome = played.unwrap_or_else(|panic| Err(format!("panicked: {}", text_of(&*panic))));
+        match outcome {
+            Ok(()) if panics.is_empty() => Ok(()),
+            Ok(()) => Err(format!("a task panicked: {}", panics.join("; "))),
+            Err(message) if panics.is_empty() => Err(message),
+            Err(message) => Err(format!("{message} (panics: {})", panics.join("; "))),
+        }
+    }
+
+    fn play(self, name: &str) -> Result<(), String> {
+        let clock = self.backend.clock();
+        let mut builder = match clock {
+            Clock::Virtual => Builder::new_current_thread(),
+            Clock::Real => Builder::new_multi_thread(),
+        };
+        builder.enable_all().thread_name(name);
+        match clock {
+            Clock::Virtual => builder.start_paused(true),
+            Clock::Real => builder.worker_threads(2),
+        };
+        let runtime = builder.build().map_err(|error| format!("no runtime: {error}"))?;
+        let outcome = runtime.block_on(self.judged());
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        outcome
+    }
+
+    async fn judged(self) -> Result<(), String> {
+        let env = match self.backend.clock() {
+            Clock::Real => Env::system(),
+            Clock::Virtual => Env::virtual_time(self.seed),
+        };
+        let context =
+            Context::new(self.backend, env.clone(), self.home).map_err(|failure| failure.to_string())?;
+        let limit = self.limit;
+        let hung = || Failure::new(format!("hung: not over after {limit:?}"));
+        let body = (self.body)(context.clone());
+        let played = env.timeout(limit, body).await.unwrap_or_else(|| Err(hung()));
+        let cleared = env
+            .timeout(limit, Box::pin(context.clear_up()))
+            .await
+            .unwrap_or_else(|| Err(Failure::new("hung: the clients were not closed")));
+        let history = context.history().events();
+        let violations: Vec<_> = check(&history, context.bounds())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        // The rules of the history say more than a check that failed because one of them was broken.
+        let mut failures: Vec<String> = violations;
+        failures.extend(
+            [played, cleared]
+                .into_iter()
+                .filter_map(Checked::err)
+                .map(|failure| failure.to_string()),
+        );
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(failures.join("\n"))
+        }
+    }
+}
+
+/// What the names of a scenario's threads begin with.
+const THREADS: &str = "conformance-";
+
+/// What panicked, by the name of the thread.
+static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+/// tokio catches the panics of tasks: a scenario fails all the same when one of its tasks, or one of the driver's,
+/// panics unseen. A scenario that unwinds on purpose uses `resume_unwind`, which calls no hook.
+fn listen_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let thread = thread::current();
+            match thread.name().filter(|name| name.starts_with(THREADS)) {
+                Some(name) => PANICS
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push((name.to_owned(), info.to_string())),
+                None => previous(info),
+            }
+        }));
+    });
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("with something that is no text")
+}

@@ -1,0 +1,65 @@
+//! The catalogue: every scenario that runs, and every id that does not, with the reason.
+
+mod absent;
+mod exclusion;
+
+use crate::scenario::Scenario;
+
+/// Every scenario, in the order of the catalogue's groups.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    GROUPS.iter().copied().flatten()
+}
+
+const GROUPS: &[&[Scenario]] = &[exclusion::SCENARIOS, absent::SCENARIOS];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// How many ids each group of the catalogue has.
+    const SIZES: [(&str, usize); 16] = [
+        ("ME", 13),
+        ("WT", 10),
+        ("EX", 10),
+        ("RN", 13),
+        ("LD", 11),
+        ("CX", 9),
+        ("FQ", 8),
+        ("RW", 10),
+        ("SM", 13),
+        ("MK", 5),
+        ("FE", 6),
+        ("HL", 12),
+        ("NM", 10),
+        ("FT", 18),
+        ("LE", 5),
+        ("CL", 8),
+    ];
+
+    #[test]
+    fn every_id_is_there_once() {
+        let expected: BTreeSet<_> = SIZES
+            .iter()
+            .flat_map(|(group, size)| (1..=*size).map(move |number| format!("{group}{number}")))
+            .collect();
+        let ids: Vec<_> = all().map(|scenario| scenario.id.to_owned()).collect();
+        let unique: BTreeSet<_> = ids.iter().cloned().collect();
+        assert_eq!(unique, expected);
+        assert_eq!(ids.len(), unique.len(), "an id is there twice");
+    }
+
+    #[test]
+    fn titles_are_names() {
+        for scenario in all() {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(
+                !scenario.title.is_empty() && scenario.title.chars().all(plain),
+                "{}: {}",
+                scenario.id,
+                scenario.title
+            );
+        }
+    }
+}
