@@ -125,6 +125,30 @@ async fn a_try_does_not_overtake() {
 }
 
 #[tokio::test]
+async fn a_try_does_not_overtake_one_who_lives_behind_many_dead() {
+    let (server, name) = (shared().await, unique("behind"));
+    let (live, dying, mut admin) = (
+        driver(server).await,
+        driver(server).await,
+        Admin::new(server).await,
+    );
+    let holder = claim(&name);
+    granted(live.acquire(&holder, WAIT).await);
+    enqueue(&dying, &name, 150).await;
+    let waiter = enqueue(&live, &name, 1).await.remove(0);
+    dying.close().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    admin
+        .run::<()>(&format!("DEL leasehold:1:default:m:{{{name}}}:L"))
+        .await;
+    let tried = claim(&name);
+    busy(live.acquire(&tried, Intent::Try).await);
+    granted(live.acquire(&waiter, WAIT).await);
+    live.release(&waiter).await.unwrap();
+    assert_eq!(admin.keys(&name).await, "F");
+}
+
+#[tokio::test]
 async fn a_full_queue_says_so_and_makes_room_for_the_living() {
     let (server, name) = (shared().await, unique("full"));
     let driver = connect(&format!("{}?queue=3", server.url())).await.unwrap();
