@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -133,7 +133,7 @@ impl Guard {
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping it.
-    pub fn lost(&self) -> impl Future<Output = LossReason> + Send + 'static {
+    pub fn lost(&self) -> impl Future<Output = LossReason> + Send + use<> {
         let (held, env) = (Arc::clone(&self.held), self.core.shared.env.clone());
         async move { held.lost(&env).await }
     }
@@ -285,7 +285,7 @@ impl PendingRelease {
             }
             Err(error) => {
                 let error = self.shared.locate("release", Some(self.claim.resource.name()))(error);
-                Err(ReleaseError(Box::new((error, self))))
+                Err(ReleaseError(Box::new((error, Mutex::new(self)))))
             }
         }
     }
@@ -303,7 +303,10 @@ impl Drop for PendingRelease {
 
 /// A release that the backend did not confirm: the third outcome, *unknown*. Dropped, it goes on in the background.
 #[must_use = "dropping it leaves the release to the background"]
-pub struct ReleaseError(Box<(Error, PendingRelease)>);
+pub struct ReleaseError(Box<(Error, Exclusive<PendingRelease>)>);
+
+/// Makes the request under way `Sync`, which errors have to be: it is reached through `into_inner` alone.
+type Exclusive<T> = Mutex<T>;
 
 impl ReleaseError {
     /// Why it is not known.
@@ -317,7 +320,8 @@ impl ReleaseError {
     /// # Errors
     /// As [`Guard::release`].
     pub async fn retry(self) -> Result<Release, Self> {
-        let (_, mut pending) = *self.0;
+        let (_, pending) = *self.0;
+        let mut pending = pending.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut call) = pending.call.take() {
             let limit = pending.shared.settings.op_timeout;
             if pending.shared.env.timeout(limit, &mut call).await.is_none() {

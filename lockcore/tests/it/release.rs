@@ -110,3 +110,16 @@ fn dropped_after_the_runtime() {
     assert!(guard.is_held());
     std::thread::scope(|scope| scope.spawn(|| drop(guard)).join().unwrap());
 }
+
+#[test]
+fn types_can_be_sent_and_shared() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<lockcore::Guard>();
+    shared::<lockcore::ReleaseError>();
+    shared::<lockcore::Error>();
+    shared::<lockcore::LockBuilder>();
+    shared::<lockcore::Lock>();
+    shared::<lockcore::Manager>();
+    shared::<std::sync::Arc<dyn LockManager>>();
+    shared::<std::sync::Arc<dyn lockcore::DistributedLock>>();
+}
