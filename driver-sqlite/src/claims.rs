@@ -79,7 +79,7 @@ impl Shared {
             let answer = database.write(ACQUIRE, &values).await?;
             let dead = self.announce(&answer, claim.claim_window)?;
             let Some(dead) = dead else {
-                return acquired(claim, waits, &answer);
+                return acquired(waits, &answer);
             };
             // It may be our turn now.
             if let Some(last) = values.last_mut() {
@@ -148,7 +148,7 @@ impl Shared {
     }
 }
 
-fn acquired(claim: &Claim, waits: bool, answer: &Answer) -> Result<Acquired> {
+fn acquired(waits: bool, answer: &Answer) -> Result<Acquired> {
     let Some(row) = tagged(answer, "answer").next().transpose()? else {
         return Err(Error::new(
             ErrorKind::Internal,
@@ -162,15 +162,18 @@ fn acquired(claim: &Claim, waits: bool, answer: &Answer) -> Result<Acquired> {
     if get::<Option<bool>>(row, 2)? == Some(true) {
         return Ok(granted(get(row, 3)?, left.unwrap_or_default()));
     }
-    let mut busy = Busy::default().free_in(left);
-    if get::<Option<bool>>(row, 5)? == Some(true) {
-        busy = busy.held_by(Some(occupant(row, answer.now, [6, 3, 4, 7])?));
-    }
+    let mut busy = match get::<Option<bool>>(row, 5)? {
+        Some(true) => {
+            let holder = occupant(row, answer.now, [6, 3, 4, 7])?;
+            Busy::default().free_in(left).held_by(Some(holder))
+        }
+        Some(false) => Busy::default().reserved(left),
+        None => Busy::default(),
+    };
     if waits && let Some(ticket) = get::<Option<i64>>(row, 8)? {
         let ahead: i64 = get(row, 9)?;
         busy = busy.queued(u64::try_from(ahead).unwrap_or(0), u64::try_from(ticket).ok());
     }
-    debug_assert!(claim.weight == 1, "a mutex");
     Ok(Acquired::Busy(busy))
 }
 

@@ -16,8 +16,9 @@ use crate::error::{classify, is_busy};
 use crate::place;
 use crate::schema::{self, Trouble};
 
-/// How long SQLite itself waits for the write lock: in steps of 1 ms and 2 ms. Its later steps grow to 100 ms, during
-/// which a process that does not sleep gets the lock again and again; so we start over instead.
+/// How long SQLite itself waits for the write lock: in steps of 1 ms and 2 ms. Its later steps grow to 100 ms, in which
+/// the processes that do not sleep get the lock again and again; so we start over instead. Of 32,000 requests of 8
+/// processes that write without a pause, the slowest took 37 ms so, and 230 ms with SQLite's steps.
 const NAP: Duration = Duration::from_millis(3);
 /// Between two tries to open the file, for steps that SQLite does not wait for.
 const OPEN_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
@@ -125,8 +126,12 @@ impl Database {
         &self.path
     }
 
-    /// Runs `sql` with the time as its first parameter and `values` as the others. It is one transaction, or none when
-    /// it fails. Calls take effect in the order in which they were first polled.
+    /// Runs `sql` with the time as its parameter `$1` and `values` as `$2` and so on. (Not `?1`: where a statement of a
+    /// script leaves numbers out, sqlx binds the wrong ones.) It is one transaction, or none when it fails. Calls take
+    /// effect in the order in which they were first polled.
+    ///
+    /// A transaction goes to the connection's thread as one script, so that no process holds the file's write lock
+    /// while its runtime is busy with something else.
     pub(crate) async fn write(self: &Arc<Self>, sql: &'static str, values: &[Value]) -> Result<Answer> {
         let answer = self.run(&self.writer, sql, values).await?;
         if self.writes.fetch_add(1, Ordering::Relaxed) + 1 == WRITES_PER_UPKEEP {

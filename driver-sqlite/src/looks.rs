@@ -15,7 +15,7 @@ use crate::wake::Message;
 const RENEW: &str = include_str!("sql/renew.sql");
 const INSPECT: &str = include_str!("sql/inspect.sql");
 const LIST: &str = include_str!("sql/list.sql");
-const PING: &str = "SELECT layout FROM leasehold_meta WHERE ?1";
+const PING: &str = "SELECT layout FROM leasehold_meta WHERE $1";
 
 /// How much of a long name stands in its key unhashed.
 const READABLE_BYTES: usize = 100;

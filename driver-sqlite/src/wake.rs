@@ -22,7 +22,7 @@ const FULL_QUEUE: usize = 10;
 /// The waiters of a process that a lock is reserved for: what it would have been told.
 const RESERVED: &str = "SELECT waiter.attempt FROM leasehold_waiter AS waiter \
      JOIN leasehold_lock AS lock ON lock.key = waiter.key AND lock.owner = waiter.attempt AND lock.held = 0 \
-     WHERE waiter.wake = ?2 AND ?1";
+     WHERE waiter.wake = $2 AND $1";
 
 /// What one process tells another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

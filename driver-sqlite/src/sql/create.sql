@@ -31,6 +31,6 @@ CREATE TABLE IF NOT EXISTS leasehold_waiter (
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO leasehold_meta (layout, clock, boot)
-SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM leasehold_meta);
+SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM leasehold_meta);
 
 COMMIT;

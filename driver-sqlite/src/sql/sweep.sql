@@ -1,11 +1,11 @@
 -- Rows of locks that were not used for a day, in a window of the table that starts at random. A later grant starts
 -- from the wall clock, which is past the token that goes with the row.
--- ?2 wall clock of a day ago, in us
+-- $2 wall clock of a day ago, in us
 DELETE FROM leasehold_lock
 WHERE id IN (
     SELECT id FROM leasehold_lock
     WHERE id >= abs(random() % (SELECT coalesce(max(id), 1) FROM leasehold_lock))
     ORDER BY id LIMIT 256)
-  AND (owner IS NULL OR expires <= ?1)
-  AND token < ?2
+  AND (owner IS NULL OR expires <= $1)
+  AND token < $2
   AND NOT EXISTS (SELECT 1 FROM leasehold_waiter WHERE key = leasehold_lock.key);

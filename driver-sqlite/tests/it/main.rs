@@ -1,4 +1,17 @@
-//! The driver on real files: what the conformance suite cannot see.
+//! The driver on real files and with real processes.
+#![expect(clippy::disallowed_methods, reason = "real files live in real time")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail and report like tests"
+)]
 
+mod cancel;
+mod file;
+//handoff
+//processes
 mod queue;
+mod refused;
 mod support;
+//worker
