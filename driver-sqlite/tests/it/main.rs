@@ -9,9 +9,12 @@
 
 mod cancel;
 mod file;
-//handoff
-//processes
+#[cfg(unix)]
+mod handoff;
+#[cfg(unix)]
+mod processes;
 mod queue;
 mod refused;
 mod support;
-//worker
+#[cfg(unix)]
+mod worker;

@@ -48,9 +48,8 @@ async fn renewals_are_for_the_holder_alone() {
     let token = driver.grant(&held, Intent::Try).await.token;
     let gone = driver.grant(&short, Intent::Try).await.token;
     tokio::time::sleep(Duration::from_millis(40)).await;
-    let lease = |claim: &Claim, token, seconds| {
-        Lease::new(claim.clone().into(), token, Duration::from_secs(seconds))
-    };
+    let lease =
+        |claim: &Claim, token, seconds| Lease::new(claim.clone().into(), token, Duration::from_secs(seconds));
     let leases = [
         lease(&other, token, 60),
         lease(&short, gone, 60),
@@ -58,7 +57,10 @@ async fn renewals_are_for_the_holder_alone() {
         lease(&held, Token::new(1), 90),
     ];
     let renewed = driver.renew(&leases).await.unwrap();
-    assert_eq!(renewed[..3], [Renewal::NotHeld, Renewal::NotHeld, Renewal::Renewed]);
+    assert_eq!(
+        renewed[..3],
+        [Renewal::NotHeld, Renewal::NotHeld, Renewal::Renewed]
+    );
     let inspection = driver.inspect(&resource("a")).await.unwrap();
     let left = inspection.holders[0].remaining.unwrap();
     assert!(

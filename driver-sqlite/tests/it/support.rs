@@ -33,10 +33,7 @@ impl Place {
     pub(crate) async fn sql(&self, sql: &'static str) -> i64 {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&self.path);
         let mut connection = options.connect().await.unwrap();
-        let rows: Vec<i64> = sqlx::query_scalar(sql)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
+        let rows: Vec<i64> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         rows.first().copied().unwrap_or(0)
     }
