@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::claim::Claim;
 use crate::core::{Core, Shared};
@@ -29,6 +30,8 @@ pub(crate) struct Attempt {
     late: Vec<BoxFuture<'static, ()>>,
     /// Was anything sent that has to be released?
     dirty: bool,
+    /// Counts as a clean-up to come: a closing manager must not say goodbye to the backend before the waiters have left.
+    _to_come: TaskTrackerToken,
 }
 
 impl Attempt {
@@ -40,6 +43,7 @@ impl Attempt {
             call: None,
             late: Vec::new(),
             dirty: false,
+            _to_come: core.shared.clean_ups.token(),
         }
     }
 

@@ -30,6 +30,25 @@ async fn waiters_are_told() {
     assert_eq!(theirs.lock("a").inspect().await.unwrap().waiters, 0);
 }
 
+/// On a busy runtime the waiter is told when the manager is closed already.
+#[tokio::test(start_paused = true)]
+async fn waiters_leave_before_the_backend_is_left() {
+    let world = World::new();
+    let (ours, theirs) = (world.manager(), world.manager());
+    let _guard = theirs.lock("a").acquire().await.unwrap();
+    let mut waiting = Box::pin(ours.lock("a").acquire());
+    assert!(world.env.timeout(ms(10), &mut waiting).await.is_none());
+    let closing = tokio::spawn({
+        let manager = ours.clone();
+        async move { manager.close().await }
+    });
+    world.settle().await;
+    assert!(!closing.is_finished());
+    assert_eq!(waiting.await.unwrap_err().kind(), ErrorKind::Closed);
+    closing.await.unwrap().unwrap();
+    assert_eq!(theirs.lock("a").inspect().await.unwrap().waiters, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn held_locks_have_time_to_be_released() {
     let world = World::new();
