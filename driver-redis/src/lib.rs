@@ -31,7 +31,7 @@
 //!
 //! ```text
 //! ACL SETUSER locks on >password ~leasehold:* &leasehold:* +ping +subscribe +script|load +evalsha +eval
-//!   +time +exists +mget +get +getrange +set +del +pexpire +pttl +hget +hmget +hset +hdel +hvals
+//!   +time +mget +get +getrange +set +del +pexpire +pttl +hget +hmget +hset +hdel +hvals
 //!   +zadd +zcard +zrange +zrank +zrem +publish
 //! ```
 //!

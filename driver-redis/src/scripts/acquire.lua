@@ -12,8 +12,8 @@ if lease and string.sub(lease, 1, 33) == id .. '|' then
 end
 
 local now = micros()
-local queued = reserved
-if not lease and redis.call('EXISTS', KEYS[4]) == 1 then
+local queued = false
+if not lease then
   local first = offer(now, ARGV[6], id)
   if first == false then return {3} end
   queued = first == id
@@ -28,10 +28,7 @@ if reserved or not lease then
   redis.call('SET', KEYS[1], table.concat({id, text, string.format('%.0f', now), ARGV[5], ARGV[8]}, '|'), 'PX', ARGV[2])
   -- A day past its last use the token is forgotten: the clock alone keeps tokens growing then.
   redis.call('SET', KEYS[2], text, 'PX', 86400000)
-  if queued then
-    redis.call('ZREM', KEYS[4], id)
-    redis.call('HDEL', KEYS[3], id)
-  end
+  if queued then leave(id) end
   return {1, token, tonumber(ARGV[2])}
 end
 
@@ -42,6 +39,7 @@ if ARGV[3] == '' then return {0, -1, 0, left, holder} end
 local record = redis.call('HGET', KEYS[3], id)
 local ticket = record and string.match(record, '^%d+|(%d+)|')
 local rank = ticket and redis.call('ZRANK', KEYS[4], id)
+local refresh = true
 if not rank then
   local size = redis.call('ZCARD', KEYS[4])
   if size >= tonumber(ARGV[7]) then
@@ -50,24 +48,32 @@ if not rank then
     local ids = redis.call('ZRANGE', KEYS[4], from, from + 63)
     for i, record in ipairs(redis.call('HMGET', KEYS[3], unpack(ids))) do
       local deadline = tonumber(string.match(record or '', '^%d+') or 0)
-      if deadline <= now and lease ~= '!' .. ids[i] then
-        redis.call('HDEL', KEYS[3], ids[i])
-        size = size - redis.call('ZREM', KEYS[4], ids[i])
+      if deadline <= now then
+        leave(ids[i])
+        size = size - 1
       end
     end
     if size >= tonumber(ARGV[7]) then return {2, size} end
   end
-  if ARGV[3] ~= '0' then
-    ticket = ARGV[3]
-  elseif not ticket then
+  if ARGV[3] == '0' and not ticket then
     -- As tokens: never behind the clock, so that a ticket from before a loss of data is still an early one.
-    local last = tonumber(redis.call('ZRANGE', KEYS[4], -1, -1, 'WITHSCORES')[2] or 0)
+    local last = size > 0 and tonumber(redis.call('ZRANGE', KEYS[4], -1, -1, 'WITHSCORES')[2]) or 0
     ticket = string.format('%.0f', now > last and now or last + 1)
+    redis.call('ZADD', KEYS[4], ticket, id)
+    rank = size
+  else
+    ticket = ARGV[3] ~= '0' and ARGV[3] or ticket
+    redis.call('ZADD', KEYS[4], ticket, id)
+    rank = redis.call('ZRANK', KEYS[4], id)
   end
-  redis.call('ZADD', KEYS[4], ticket, id)
-  rank = redis.call('ZRANK', KEYS[4], id)
+  -- A newcomer in a queue that lives puts off its end one time in sixteen: it has a day.
+  refresh = size == 0 or now % 16 == 0
 end
 redis.call('HSET', KEYS[3], id, table.concat({string.format('%.0f', now + ARGV[4]), ticket, ARGV[5]}, '|'))
-redis.call('PEXPIRE', KEYS[3], 90000000)
-redis.call('PEXPIRE', KEYS[4], 90000000)
+if refresh then
+  redis.call('PEXPIRE', KEYS[3], 90000000)
+  redis.call('PEXPIRE', KEYS[4], 90000000)
+end
+-- Who has the reservation comes before the queue.
+if holder == '' then rank = rank + 1 end
 return {0, rank, tonumber(ticket), left, holder}

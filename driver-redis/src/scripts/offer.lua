@@ -1,38 +1,48 @@
 -- Leasehold, layout 1. The keys of every script but renew, all in one slot:
 --   KEYS[1] lease    string  attempt|token|since_us|channel|details, or !attempt: reserved for a waiter that was woken
 --   KEYS[2] fence    string  the last token
---   KEYS[3] waiters  hash    attempt -> deadline_us|ticket|channel; the deadline is 0 once its turn was offered
+--   KEYS[3] waiters  hash    attempt -> deadline_us|ticket|channel
 --   KEYS[4] queue    zset    attempt by ticket
--- This part precedes the scripts that may find the lock free. They work at maxmemory as far as memory is freed.
-
--- Offers the free lock to the queue: the first live waiter gets a reservation and is woken, the one after it is told
--- to stand by for the end of the reservation. The dead are dropped: no record, deadline passed, turn offered and not
--- taken, or no process that hears its channel. `me` is never dropped.
--- Returns whose turn it is (me, when the caller comes first), nil when nobody waits, false when there is more to drop.
-local function offer(now, window, me)
-  local first
-  for _ = 1, 64 do
-    local at = first and 1 or 0
-    local id = redis.call('ZRANGE', KEYS[4], at, at)[1]
-    if not id or id == me then return first or id end
-    local record = redis.call('HGET', KEYS[3], id)
-    local deadline, ticket, channel = string.match(record or '', '^(%d+)|(%d+)|(.+)$')
-    local message = first and 's' .. id .. '|' .. window or 'w' .. id
-    if deadline and tonumber(deadline) > now and redis.call('PUBLISH', channel, message) > 0 then
-      if first then return first end
-      first = id
-      -- A full server may refuse these: the waiter was woken all the same.
-      redis.pcall('SET', KEYS[1], '!' .. id, 'PX', window)
-      redis.pcall('HSET', KEYS[3], id, '0|' .. ticket .. '|' .. channel)
-    else
-      redis.call('ZREM', KEYS[4], id)
-      redis.call('HDEL', KEYS[3], id)
-    end
-  end
-  return first or false
-end
+-- This part precedes the scripts that may find the lock free. At maxmemory they do all that frees memory.
 
 local function micros()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
+end
+
+local function leave(id)
+  redis.call('ZREM', KEYS[4], id)
+  redis.call('HDEL', KEYS[3], id)
+end
+
+-- Sends the message unless the waiter is dead: no record, deadline passed, or no process that hears its channel.
+local function tell(record, now, message)
+  local deadline, channel = string.match(record or '', '^(%d+)|%d+|(.+)$')
+  return deadline and tonumber(deadline) > now and redis.call('PUBLISH', channel, message) > 0
+end
+
+-- Offers the free lock to the queue: the first live waiter leaves it for a reservation and is woken, the one after it
+-- is told to stand by for the end of the reservation. The dead are dropped, `me` is not. Who does not take its turn has
+-- to come again, with its ticket.
+-- Returns whose turn it is (me, when the caller comes first), nil when nobody waits, false when there is more to drop.
+local function offer(now, window, me)
+  for _ = 1, 64 do
+    local ids = redis.call('ZRANGE', KEYS[4], 0, 1)
+    local first, second = ids[1], ids[2]
+    if not first or first == me then return first end
+    local records = redis.call('HMGET', KEYS[3], first, second or first)
+    -- The second before the first: what a script writes last, the server sends first.
+    if second and second ~= me and not tell(records[2], now, 's' .. second .. '|' .. window) then
+      leave(second)
+    else
+      local alive = tell(records[1], now, 'w' .. first)
+      leave(first)
+      if alive then
+        -- A full server may refuse this: the waiter was woken all the same.
+        redis.pcall('SET', KEYS[1], '!' .. first, 'PX', window)
+        return first
+      end
+    end
+  end
+  return false
 end

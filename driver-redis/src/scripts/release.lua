@@ -8,12 +8,12 @@ if held then
   -- First, so that a full server frees it, and counts what follows as part of a write that it let begin.
   redis.call('DEL', KEYS[1])
 else
-  if redis.call('ZREM', KEYS[4], id) == 1 then redis.call('HDEL', KEYS[3], id) end
+  leave(id)
   if lease == '!' .. id then
     redis.call('DEL', KEYS[1])
   elseif lease ~= '' then
     return {0, 0}
   end
 end
-local more = redis.call('EXISTS', KEYS[4]) == 1 and offer(micros(), ARGV[2], '') == false
+local more = offer(micros(), ARGV[2], '') == false
 return {held and 1 or 0, more and 1 or 0}

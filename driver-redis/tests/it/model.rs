@@ -40,8 +40,6 @@ enum Answer {
 struct Model {
     lease: Lease,
     queue: Vec<usize>,
-    /// Those whose turn was offered and who have not been heard of since.
-    spent: [bool; ATTEMPTS],
     dead: bool,
 }
 
@@ -50,32 +48,35 @@ impl Model {
         self.dead && attempt % 2 == 1
     }
 
-    /// Drops those who cannot go on from `at` on; who is there then.
+    /// Drops the dead from `at` on; who is there then.
     fn live(&mut self, at: usize, me: usize) -> Option<usize> {
         while let Some(&next) = self.queue.get(at) {
-            if next == me || !(self.spent[next] || self.dies(next)) {
+            if next == me || !self.dies(next) {
                 return Some(next);
             }
             self.queue.remove(at);
-            self.spent[next] = false;
         }
         None
     }
 
     /// Whose turn it is.
     fn offer(&mut self, me: usize) -> Option<usize> {
-        let first = self.live(0, me)?;
-        if first != me {
-            self.lease = Lease::Reserved(first);
-            self.spent[first] = true;
+        while let Some(&first) = self.queue.first() {
+            if first == me {
+                return Some(me);
+            }
             self.live(1, me);
+            self.queue.remove(0);
+            if !self.dies(first) {
+                self.lease = Lease::Reserved(first);
+                return Some(first);
+            }
         }
-        Some(first)
+        None
     }
 
     fn leave(&mut self, attempt: usize) {
         self.queue.retain(|other| *other != attempt);
-        self.spent[attempt] = false;
     }
 
     fn acquire(&mut self, attempt: usize, waits: bool) -> Answer {
@@ -94,9 +95,8 @@ impl Model {
         if !self.queue.contains(&attempt) {
             self.queue.push(attempt);
         }
-        self.spent[attempt] = false;
         let rank = self.queue.iter().position(|other| *other == attempt);
-        Answer::Busy(rank.map(|rank| rank as u64))
+        Answer::Busy(rank.map(|rank| rank as u64 + self.reserved()))
     }
 
     fn release(&mut self, attempt: usize) -> Answer {
@@ -122,10 +122,12 @@ impl Model {
         Answer::Freed(held)
     }
 
+    fn reserved(&self) -> u64 {
+        u64::from(matches!(self.lease, Lease::Reserved(_)))
+    }
+
     fn waiters(&self) -> u64 {
-        let reserved = matches!(self.lease, Lease::Reserved(_));
-        let waiting = self.queue.iter().filter(|attempt| !self.spent[**attempt]);
-        waiting.count() as u64 + u64::from(reserved)
+        self.queue.len() as u64 + self.reserved()
     }
 }
 
@@ -211,7 +213,6 @@ async fn agree(world: &mut World, calls: &[Call]) {
     let mut model = Model {
         lease: Lease::Free,
         queue: Vec::new(),
-        spent: [false; ATTEMPTS],
         dead: false,
     };
     for (at, call) in calls.iter().enumerate() {
