@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::capability::Capabilities;
 use crate::claim::{Claim, Token};
@@ -224,14 +225,16 @@ impl Guard {
             // Whoever found the loss cleans up.
             return Ok(Release::NotHeld);
         }
-        self.core.commands.send(Command::Forget(held.claim.attempt)).ok();
         let pending = PendingRelease {
             shared: Arc::clone(&self.core.shared),
             claim: Arc::clone(&held.claim),
             call: None,
             done: false,
+            under_way: None,
         };
-        pending.send().await
+        let sending = pending.send();
+        self.core.commands.send(Command::Forget(held.claim.attempt)).ok();
+        sending.await
     }
 
     fn state(&self) -> LeaseState {
@@ -249,12 +252,13 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if self.armed && matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
             self.core
+                .shared
+                .clean_up(Arc::clone(&self.held.claim), Vec::new());
+            // Last: a closing manager waits for what is held, then for clean-ups.
+            self.core
                 .commands
                 .send(Command::Forget(self.held.claim.attempt))
                 .ok();
-            self.core
-                .shared
-                .clean_up(Arc::clone(&self.held.claim), Vec::new());
         }
     }
 }
@@ -265,10 +269,17 @@ struct PendingRelease {
     claim: Arc<Claim>,
     call: Option<BoxFuture<'static, Result<Released>>>,
     done: bool,
+    /// Counts as a clean-up while it is sent: a closing manager waits for it.
+    under_way: Option<TaskTrackerToken>,
 }
 
 impl PendingRelease {
-    async fn send(mut self) -> Result<Release, ReleaseError> {
+    fn send(mut self) -> impl Future<Output = Result<Release, ReleaseError>> {
+        self.under_way = Some(self.shared.clean_ups.token());
+        self.answer()
+    }
+
+    async fn answer(mut self) -> Result<Release, ReleaseError> {
         let limit = self.shared.settings.op_timeout;
         let call = self.call.insert(self.shared.release_call(&self.claim));
         let answer = self.shared.env.timeout(limit, call).await;
@@ -285,6 +296,7 @@ impl PendingRelease {
             }
             Err(error) => {
                 let error = self.shared.locate("release", Some(self.claim.resource.name()))(error);
+                self.under_way = None;
                 Err(ReleaseError(Box::new((error, Mutex::new(self)))))
             }
         }

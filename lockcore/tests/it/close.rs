@@ -1,5 +1,5 @@
 use lockcore::memory::{Call, Fault};
-use lockcore::{DistributedLock, ErrorKind, LockManager, LossReason};
+use lockcore::{DistributedLock, ErrorKind, LockBuilder, LockManager, LossReason, Release};
 
 use crate::{World, ms, secs};
 
@@ -65,6 +65,21 @@ async fn held_locks_have_time_to_be_released() {
     world.settle().await;
     closing.await.unwrap().unwrap();
     assert_eq!(world.store.resources(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_under_way_is_answered_before_the_backend_is_left() {
+    let world = World::new();
+    let manager = world.manager();
+    let [dropped, released] = [manager.lock("a"), manager.lock("b")].map(LockBuilder::acquire);
+    let (dropped, released) = (dropped.await.unwrap(), released.await.unwrap());
+    world.store.set_latency(ms(100), ms(100));
+    let releasing = tokio::spawn(released.release());
+    drop(dropped);
+    manager.close().await.unwrap();
+    assert_eq!(world.store.resources(), 0);
+    assert!(releasing.is_finished());
+    assert_eq!(releasing.await.unwrap().unwrap(), Release::Released);
 }
 
 #[tokio::test(start_paused = true)]
