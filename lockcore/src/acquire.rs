@@ -9,7 +9,7 @@ use crate::attempt::Attempt;
 use crate::claim::{AttemptId, Claim};
 use crate::core::{Core, backoff};
 use crate::driver::{Acquired, Busy, Intent, Occupant};
-use crate::env::Instant;
+use crate::env::{Env, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Visit;
 use crate::guard::Guard;
@@ -250,6 +250,7 @@ impl Target {
 
 /// The pauses after requests without an answer.
 struct Pauses {
+    env: Env,
     pauses: ExponentialBackoff,
     start: (Duration, Duration),
     left: u32,
@@ -262,6 +263,7 @@ impl Pauses {
         let retry = target.options.retry;
         let start = (retry.first_pause, retry.longest_pause);
         Self {
+            env: target.core.shared.env.clone(),
             pauses: backoff(start),
             start,
             left: retry.times,
@@ -272,12 +274,9 @@ impl Pauses {
 
     fn reset(&mut self) {
         if self.left != self.times || self.last.is_some() {
-            *self = Self {
-                pauses: backoff(self.start),
-                left: self.times,
-                last: None,
-                ..*self
-            };
+            self.pauses = backoff(self.start);
+            self.left = self.times;
+            self.last = None;
         }
     }
 
@@ -289,6 +288,8 @@ impl Pauses {
         }
         self.left = self.left.saturating_sub(1);
         self.last = Some(error);
-        Ok(self.pauses.next().unwrap_or(self.start.1))
+        let pause = self.pauses.next().unwrap_or(self.start.1);
+        // Callers that failed together do not come back together.
+        Ok(self.env.jitter(pause / 2, pause))
     }
 }
