@@ -92,15 +92,12 @@ fn connect_memory(endpoint: Endpoint, settings: Settings) -> Connected {
 
 #[cfg(feature = "sqlite")]
 fn connect_sqlite(mut endpoint: Endpoint, settings: Settings) -> Connected {
-    use lockcore::{DriverContext, Manager};
-    use sqlite::{SqliteConfig, SqliteDriver};
+    use sqlite::{SqliteConfig, SqliteLockManager};
 
     Box::pin(async move {
         let config = SqliteConfig::from_endpoint(&mut endpoint)?;
         endpoint.finish()?;
-        let context = DriverContext::new(Env::system());
-        let driver = SqliteDriver::open(config, context.clone()).await?;
-        let manager = Manager::new(driver, context, settings)?;
+        let manager = SqliteLockManager::from_config(config, settings).await?;
         Ok(Arc::new(manager) as Arc<dyn LockManager>)
     })
 }

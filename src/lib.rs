@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use leasehold::{LockManager as _, Result};
+//! use leasehold::Result;
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<()> {

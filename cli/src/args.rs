@@ -111,8 +111,8 @@ When the lock is lost:
 
 Signals:
   INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to CMD, and the lock is freed when CMD has ended.
-  While the lock is waited for they end the wait, and the place in the queue is given up. A signal that
-  was ignored at the start (nohup) stays ignored.
+  While the lock is waited for they end the wait, and the place in the queue is given up. HUP
+  stays ignored under nohup.
   CMD has a process group of its own, and signals go to all of it. Started in the foreground of a
   terminal, CMD stays in that group, so that it can read the terminal; Ctrl-C and Ctrl-\\ then reach CMD
   from the terminal, so INT and QUIT are not passed on a second time, and other signals go to CMD alone.

@@ -16,8 +16,9 @@ use crate::{hold, logging, output, place, status};
 /// A wait that is shorter needs no explanation.
 const SILENT_WAIT: Duration = Duration::from_millis(1500);
 
-/// How long the end may take after CMD, while the backend does not answer.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a backend that does not answer may hold us up at the end, in each of two steps: freeing the lock, and
+/// clearing up what is left.
+const LAST_WORDS: Duration = Duration::from_millis(2500);
 
 pub(crate) async fn run(common: &Common, args: Run) -> Result<ExitCode, Failure> {
     logging::start(common)?;
@@ -91,16 +92,21 @@ async fn under(
 /// Frees the lock after CMD has been reaped.
 async fn free(guard: Guard, args: &Run, ended: Result<Ended, Failure>) -> Result<ExitCode, Failure> {
     let (name, ttl) = (guard.name().clone(), guard.ttl());
-    let freed = guard.release().await;
+    let freed = Env::system().timeout(LAST_WORDS, Box::pin(guard.release())).await;
     let Ended { status, mut lost } = ended?;
-    match freed {
-        Ok(Release::Released) => {}
-        Ok(_) => lost = true,
+    let unknown = match freed {
+        Some(Ok(Release::Released)) => None,
+        Some(Ok(_)) => {
+            lost = true;
+            None
+        }
         // It goes on in the background, which `close` waits for.
-        Err(error) => output::note(format_args!(
-            "CMD has ended, and {error}; it is free within {} at the latest",
-            humantime::format_duration(ttl)
-        )),
+        Some(Err(error)) => Some(error.to_string()),
+        None => Some("the backend does not answer".to_owned()),
+    };
+    if let Some(unknown) = unknown {
+        let ttl = humantime::format_duration(ttl);
+        output::note(format_args!("{unknown}: the lock {name} is free within {ttl}"));
     }
     let code = child::exit_status(status);
     match (lost, args.on_lost) {

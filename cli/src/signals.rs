@@ -18,8 +18,12 @@ const PASSED_ON: [Signal; 6] = [
     Signal::USR2,
 ];
 
-/// Streams of signals. One that was ignored when the program started (`nohup`, a background job of a script) is left
-/// ignored, here and in CMD.
+/// Shells ignore these for the background jobs of a script, so that Ctrl-C does not end them. Whoever sends one to this
+/// program means it.
+const NEVER_IGNORED: [Signal; 2] = [Signal::INT, Signal::QUIT];
+
+/// Streams of signals. One that was ignored when the program started, as `nohup` does with HUP, is left ignored, here
+/// and in CMD.
 pub(crate) struct Signals(Vec<(Signal, Stream)>);
 
 impl Signals {
@@ -37,7 +41,7 @@ impl Signals {
         let ignored = ignored();
         let mut streams = Vec::new();
         for &wanted in wanted {
-            if ignored & bit(wanted.as_raw()) == 0 {
+            if NEVER_IGNORED.contains(&wanted) || ignored & bit(wanted.as_raw()) == 0 {
                 let stream = signal(SignalKind::from_raw(wanted.as_raw())).map_err(|error| {
                     Failure::new(Code::System, format!("cannot listen to signals: {error}"))
                 })?;
