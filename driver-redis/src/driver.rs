@@ -19,10 +19,7 @@ use crate::reply::{self, Outcome};
 use crate::scripts::{Program, Scripts};
 use crate::transport::Transport;
 
-/// Leases in one call of the renewal script: it holds up the server's other clients for about 0.2 ms.
-const LEASES_PER_CALL: usize = 200;
-
-/// Leases in one batch, which is one pipeline of such calls.
+/// Leases in one batch, which is one call of the renewal script: it holds up the server's other clients for about 1 ms.
 const RENEW_BATCH: usize = 1_000;
 
 /// How many keys the server looks at for one page of a list, and how many locks are read in one pipeline.
@@ -247,43 +244,24 @@ impl Driver for RedisDriver {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        let calls: Vec<_> = leases
-            .chunks(LEASES_PER_CALL)
-            .map(|chunk| {
-                move |call: &mut Cmd| {
-                    call.arg(chunk.len());
-                    for lease in chunk {
-                        call.arg(Keys::new(&lease.claim.resource).lease());
-                    }
-                    for lease in chunk {
-                        call.arg(lease.claim.attempt.to_hex()).arg(millis(lease.ttl));
-                    }
-                }
-            })
-            .collect();
+        let arguments = |call: &mut Cmd| {
+            call.arg(leases.len());
+            for lease in leases {
+                call.arg(Keys::new(&lease.claim.resource).lease());
+            }
+            for lease in leases {
+                call.arg(lease.claim.attempt.to_hex()).arg(millis(lease.ttl));
+            }
+        };
         let link = self.link().await?;
-        let replies = self.run_all(&link, &self.scripts.renew, &calls).await?;
-        let mut renewals = Vec::with_capacity(leases.len());
-        let mut refusal = None;
-        for (chunk, reply) in leases.chunks(LEASES_PER_CALL).zip(replies) {
-            match reply {
-                Ok(reply) => renewals.extend(reply::renewed(&reply, chunk.len())?.map(|ours| match ours {
-                    true => Renewal::Renewed,
-                    false => Renewal::NotHeld,
-                })),
-                Err(failure) => {
-                    refusal = Some(failure);
-                    renewals.resize(renewals.len() + chunk.len(), Renewal::Unknown);
-                }
-            }
-        }
-        match refusal {
-            // None of them is known: then the reason is worth more than the answers.
-            Some(failure) if renewals.iter().all(|renewal| *renewal == Renewal::Unknown) => {
-                Err(failure.into())
-            }
-            _ => Ok(renewals),
-        }
+        let reply = self.run(&link, &self.scripts.renew, arguments).await?;
+        let answers = reply::renewed(&reply, leases.len())?;
+        Ok(answers
+            .map(|ours| match ours {
+                true => Renewal::Renewed,
+                false => Renewal::NotHeld,
+            })
+            .collect())
     }
 
     async fn inspect(&self, resource: &Resource) -> Result<Inspection> {

@@ -14,7 +14,7 @@
 //!   this driver has. A publish that nobody hears tells that the waiter's process is dead, and the next one gets the
 //!   turn at once. The second waiter is told to look again when the reservation ends, so a stopped process costs the
 //!   queue one claim window.
-//! - **Renew** compares and extends, 200 leases in one script, 1,000 in one pipeline; it creates nothing.
+//! - **Renew** compares and extends, up to 1,000 leases in one script; it creates nothing.
 //! - A forced release tells the holder through its channel.
 //!
 //! Expiry follows the server's wall clock: a step of it shortens or lengthens leases.

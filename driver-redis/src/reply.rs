@@ -38,9 +38,7 @@ pub(crate) fn acquired(reply: &Value, claim: &Claim) -> Result<Outcome> {
             };
             let left = (left >= 0).then(|| millis(left));
             let holder = fields.get(4).and_then(text).and_then(|text| occupant(text, left));
-            Ok(Outcome::Done(Acquired::Busy(busy(
-                rank, ticket, left, holder, claim,
-            ))))
+            Ok(Outcome::Done(Acquired::Busy(busy(rank, ticket, left, holder))))
         }
         (Some(2), _) => Err(Error::new(
             ErrorKind::Unavailable,
@@ -54,18 +52,14 @@ pub(crate) fn acquired(reply: &Value, claim: &Claim) -> Result<Outcome> {
     }
 }
 
-fn busy(rank: i64, ticket: i64, left: Option<Duration>, holder: Option<Occupant>, claim: &Claim) -> Busy {
-    let ahead = u64::try_from(rank).ok();
-    // Reserved: the first of those ahead has its turn until then, and each of the others one of its own after it.
-    let turns = match (&holder, ahead) {
-        (None, Some(ahead)) => u32::try_from(ahead.saturating_sub(1)).unwrap_or(u32::MAX),
-        _ => 0,
+fn busy(rank: i64, ticket: i64, left: Option<Duration>, holder: Option<Occupant>) -> Busy {
+    let busy = match holder {
+        Some(holder) => Busy::default().free_in(left).held_by(Some(holder)),
+        None => Busy::default().reserved(left),
     };
-    let free_in = left.map(|left| left.saturating_add(claim.claim_window.saturating_mul(turns)));
-    let busy = Busy::default().free_in(free_in).held_by(holder);
-    match ahead {
-        Some(ahead) => busy.queued(ahead, u64::try_from(ticket).ok()),
-        None => busy,
+    match u64::try_from(rank) {
+        Ok(ahead) => busy.queued(ahead, u64::try_from(ticket).ok()),
+        Err(_) => busy,
     }
 }
 
@@ -241,13 +235,13 @@ mod tests {
 
     #[test]
     fn a_reservation_is_no_holder() {
-        // The next one waits for the end of the reservation, each of the others a claim window longer.
-        for (ahead, free_in) in [(1, 300), (2, 700), (3, 1100)] {
+        for ahead in [1, 2, 3] {
             let Acquired::Busy(busy) = parse(&ints(&[0, ahead, 77, 300], Some(""))) else {
                 panic!("granted")
             };
             assert!(busy.holder.is_none());
-            assert_eq!(busy.free_in, Some(Duration::from_millis(free_in)));
+            assert_eq!(busy.reserved, Some(Duration::from_millis(300)));
+            assert_eq!(busy.free_in, None);
         }
     }
 

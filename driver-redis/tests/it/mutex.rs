@@ -115,7 +115,7 @@ async fn a_try_does_not_overtake() {
     let tried = claim(&name);
     let refused = busy(driver.acquire(&tried, Intent::Try).await);
     assert!(refused.holder.is_none() && refused.ticket.is_none());
-    assert!(refused.free_in.unwrap() <= Duration::from_millis(400));
+    assert!(refused.reserved.unwrap() <= Duration::from_millis(400));
     assert_eq!(driver.inspect(&tried.resource).await.unwrap().waiters, 1);
     granted(driver.acquire(&waiters[0], WAIT).await);
     driver.release(&waiters[0]).await.unwrap();
