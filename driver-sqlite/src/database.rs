@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lockcore::{Env, Error, ErrorKind, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _, SqliteConnection};
 use tokio::sync::Mutex;
 
 use crate::boot::BootClock;
@@ -33,7 +33,10 @@ const LONG_LOG: &str = "4000";
 const IDLE_US: u64 = 24 * 3_600_000_000;
 
 const SWEEP: &str = include_str!("sql/sweep.sql");
-const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+const COPY_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+const RESTART_LOG: &str = "PRAGMA wal_checkpoint(RESTART)";
+/// Writers that never pause keep the log from being copied to its end. At this many pages they are made to wait for it.
+const TOO_LONG_LOG: i64 = 2000;
 
 /// An argument of a statement.
 #[derive(Clone, Debug)]
@@ -252,7 +255,13 @@ impl Database {
 
     async fn upkeep(&self) {
         // What fails here is done by a later upkeep, or by a commit that finds the log too long.
-        self.read(CHECKPOINT, &[]).await.ok();
+        let copied = self.read(COPY_LOG, &[]).await;
+        let pages = copied
+            .ok()
+            .and_then(|copied| copied.rows.first()?.try_get(1).ok());
+        if pages.is_some_and(|pages: i64| pages > TOO_LONG_LOG) {
+            self.read(RESTART_LOG, &[]).await.ok();
+        }
         self.sweep().await;
         self.writes.store(0, Ordering::Relaxed);
     }

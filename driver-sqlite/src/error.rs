@@ -67,7 +67,12 @@ pub(crate) fn classify(error: sqlx::Error) -> Error {
         }
         None => (Internal, "the database gave an answer that makes no sense"),
     };
-    Error::new(kind, message).with_source(error)
+    let outer = Error::new(kind, message);
+    match error {
+        // Without sqlx's wrapper, which says the same once more.
+        sqlx::Error::Database(error) => outer.with_source(error.into_error()),
+        error => outer.with_source(error),
+    }
 }
 
 /// An error of the file system about `path`, in doing `what`.

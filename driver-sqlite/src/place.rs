@@ -19,6 +19,12 @@ pub(crate) fn prepare(path: &Path, env: &Env) -> Result<PathBuf> {
         .ok_or_else(|| Error::new(ErrorKind::Invalid, "the path of a SQLite database names a file"))?;
     // Before anything is made there.
     if let Some(existing) = folder.ancestors().find(|folder| folder.exists()) {
+        if !existing.is_dir() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{} is no folder: name a database file in one", existing.display()),
+            ));
+        }
         refuse_network(existing)?;
     }
     make_folder(folder).map_err(|error| classify_io(error, "make the folder", folder))?;

@@ -86,6 +86,7 @@ async fn worker() {
         "wait" => wait(&path).await,
         "hold" => hold(&path).await,
         "count" => count(&path).await,
+        "contend" => contend(&path).await,
         "open" => open_many(&path).await,
         "fill" => fill(&path).await,
         "try-open" => try_open(&path).await,
@@ -150,6 +151,30 @@ async fn count(path: &Path) {
         let own = format!("own/{}", std::process::id());
         let guard = locks.lock(&own).try_acquire().await.unwrap().unwrap();
         guard.release().await.unwrap();
+    }
+    locks.close().await.unwrap();
+    say("done");
+}
+
+/// Takes a lock of a second 30 times, and writes each token to the file `tokens` beside the database.
+async fn contend(path: &Path) {
+    let locks = SqliteLockManager::open(path).await.unwrap();
+    let mut tokens = std::fs::File::options()
+        .append(true)
+        .open(path.with_file_name("tokens"))
+        .unwrap();
+    say("ready");
+    for _ in 0..30 {
+        let lock = locks.lock("contended").ttl(Duration::from_secs(1));
+        let guard = lock.wait(Duration::from_secs(60)).acquire().await.unwrap();
+        let line = format!("{}\n", guard.token());
+        // Late on a machine that is busy: then it is no longer our turn to write.
+        if guard.is_held() {
+            tokens.write_all(line.as_bytes()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        // Lost is as good, on a machine that is busy.
+        guard.release().await.ok();
     }
     locks.close().await.unwrap();
     say("done");
