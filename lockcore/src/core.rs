@@ -12,10 +12,11 @@ use tracing::Instrument;
 
 use crate::capability::Capabilities;
 use crate::claim::Claim;
-use crate::driver::{Driver, Released};
+use crate::driver::{Driver, Lease, Released, Renewal};
 use crate::env::{Env, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Gates;
+use crate::held::UnderWay;
 use crate::manager::RoundedTtls;
 use crate::name::LockName;
 use crate::settings::Settings;
@@ -141,6 +142,24 @@ impl Shared {
     pub(crate) fn release_call(&self, claim: &Arc<Claim>) -> BoxFuture<'static, Result<Released>> {
         let (driver, claim) = (Arc::clone(&self.driver), Arc::clone(claim));
         Box::pin(async move { driver.release(&claim).await })
+    }
+
+    /// One call for all of `renewals`; the leases are extended by it, also when it is answered later than anybody waits.
+    pub(crate) fn renew_call(
+        &self,
+        leases: Vec<Lease>,
+        renewals: Vec<UnderWay>,
+    ) -> BoxFuture<'static, Result<Vec<Renewal>>> {
+        let (driver, env) = (Arc::clone(&self.driver), self.env.clone());
+        Box::pin(async move {
+            let answers = driver.renew(&leases).await?;
+            for (renewal, answer) in renewals.into_iter().zip(&answers) {
+                if *answer == Renewal::Renewed {
+                    renewal.confirmed(&env);
+                }
+            }
+            Ok(answers)
+        })
     }
 
     /// `instant` from now; zero when it has passed.

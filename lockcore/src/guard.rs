@@ -18,7 +18,7 @@ use crate::held::Held;
 use crate::lease_word::LeaseState;
 use crate::loss::LossReason;
 use crate::name::{Kind, LockName};
-use crate::settings::{local_deadline, validate_ttl};
+use crate::settings::validate_ttl;
 use crate::upkeep::Command;
 
 /// What became of a release that the backend answered.
@@ -185,24 +185,24 @@ impl Guard {
             self.check()?;
             let ttl = shared.capabilities.effective_ttl(ttl);
             let sent = shared.env.now();
-            self.held.set_ttl(ttl, sent);
-            let driver = Arc::clone(&shared.driver);
+            self.held.set_ttl(ttl);
+            let renewal = self.held.renewing(ttl, sent);
+            let attempt = self.held.claim.attempt;
+            self.core.commands.send(Command::Reschedule(attempt, sent)).ok();
             let lease = Lease::new(Arc::clone(&self.held.claim), self.held.token, ttl);
             let answer = shared
-                .bounded(Box::pin(async move { driver.renew(&[lease]).await }))
+                .bounded(shared.renew_call(vec![lease], vec![renewal]))
                 .await?;
             match answer.first() {
-                Some(Renewal::Renewed) if self.held.renewed(local_deadline(sent, ttl), &shared.env) => Ok(()),
+                Some(Renewal::Renewed) => self.check(),
                 Some(Renewal::Unknown) | None => Err(Error::new(
                     ErrorKind::Unavailable,
                     "the backend does not know whether the lease was renewed",
                 )),
-                Some(Renewal::Renewed | Renewal::NotHeld) => {
+                Some(Renewal::NotHeld) => {
                     self.held.lose(LossReason::Revoked);
-                    self.core
-                        .commands
-                        .send(Command::Lose(self.held.claim.attempt, LossReason::Revoked))
-                        .ok();
+                    let lost = Command::Lose(attempt, LossReason::Revoked);
+                    self.core.commands.send(lost).ok();
                     self.check()
                 }
             }

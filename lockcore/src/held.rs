@@ -1,7 +1,7 @@
 //! A held lease, shared by the guard, its lost-futures and the upkeep.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -11,6 +11,7 @@ use crate::env::{Env, Instant, saturating_nanos};
 use crate::lease_word::{LeaseState, LeaseWord};
 use crate::loss::LossReason;
 use crate::session::Session;
+use crate::settings::local_deadline;
 
 /// How a lease goes on after its grant.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Held {
     ttl_nanos: AtomicU64,
     /// Was a renewal sent that has no good answer yet?
     unanswered: AtomicBool,
+    terms: Mutex<Terms>,
     lost: Notify,
 }
 
@@ -53,6 +55,7 @@ impl Held {
             session,
             ttl_nanos,
             unanswered: AtomicBool::new(false),
+            terms: Mutex::new(Terms::NONE),
             lost: Notify::new(),
         }
     }
@@ -61,19 +64,30 @@ impl Held {
         Duration::from_nanos(self.ttl_nanos.load(Ordering::Relaxed))
     }
 
-    /// From the next renewal on. A shorter one takes effect here before it is asked for.
-    pub(crate) fn set_ttl(&self, ttl: Duration, now: Instant) {
+    /// From the next renewal on.
+    pub(crate) fn set_ttl(&self, ttl: Duration) {
         self.ttl_nanos.store(saturating_nanos(ttl), Ordering::Relaxed);
-        self.word.shorten(crate::settings::local_deadline(now, ttl));
     }
 
     pub(crate) fn is_session_bound(&self) -> bool {
         self.session.is_some()
     }
 
-    /// A renewal is about to be sent.
-    pub(crate) fn renewing(&self) {
+    /// A renewal for `ttl` is sent at `sent`. If that ends the lease sooner, it does so here before it is asked for.
+    pub(crate) fn renewing(self: &Arc<Self>, ttl: Duration, sent: Instant) -> UnderWay {
         self.unanswered.store(true, Ordering::Relaxed);
+        let mut terms = lock(&self.terms);
+        terms.under_way += 1;
+        terms.shortest = terms.shortest.min(ttl);
+        if self.word.shorten(local_deadline(sent, ttl)) {
+            // Their timers are set to the old deadline.
+            self.lost.notify_waiters();
+        }
+        UnderWay {
+            held: Arc::clone(self),
+            sent,
+            ttl,
+        }
     }
 
     /// The state now. What has run out is lost from here on, for everybody.
@@ -107,12 +121,6 @@ impl Held {
         } else {
             LossReason::Expired
         }
-    }
-
-    /// A renewal that was sent with this deadline succeeded; false when it came too late.
-    pub(crate) fn renewed(&self, deadline: Instant, env: &Env) -> bool {
-        self.unanswered.store(false, Ordering::Relaxed);
-        self.word.extend(deadline.min(self.plan.end), env.now())
     }
 
     /// Ends it as lost, if it is held, and tells everybody.
@@ -151,4 +159,53 @@ impl Held {
             }
         }
     }
+}
+
+/// The renewals of one lease that are under way. The backend may apply them in any order, so while several are, the
+/// lease is sure to last for the shortest of their terms only.
+#[derive(Debug)]
+struct Terms {
+    under_way: u32,
+    shortest: Duration,
+}
+
+impl Terms {
+    const NONE: Self = Self {
+        under_way: 0,
+        shortest: Duration::MAX,
+    };
+}
+
+/// A renewal that was sent. It may take effect until it is answered, also when nobody waits for the answer any more.
+#[derive(Debug)]
+#[must_use = "it counts as answered when it is dropped"]
+pub(crate) struct UnderWay {
+    held: Arc<Held>,
+    sent: Instant,
+    ttl: Duration,
+}
+
+impl UnderWay {
+    /// The backend confirmed it: the lease is extended, unless the answer came too late.
+    pub(crate) fn confirmed(self, env: &Env) {
+        let held = &self.held;
+        held.unanswered.store(false, Ordering::Relaxed);
+        let terms = lock(&held.terms);
+        let deadline = local_deadline(self.sent, self.ttl.min(terms.shortest));
+        held.word.extend(deadline.min(held.plan.end), env.now());
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut terms = lock(&self.held.terms);
+        terms.under_way -= 1;
+        if terms.under_way == 0 {
+            *terms = Terms::NONE;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -51,12 +51,13 @@ impl LeaseWord {
         matches!(after, LeaseState::Held(_))
     }
 
-    /// Moves the deadline back, before a renewal that asks for less is sent.
-    pub(crate) fn shorten(&self, deadline: Instant) {
-        self.update(|state| match state {
+    /// Moves the deadline back, before a renewal that asks for less is sent; true if it did.
+    pub(crate) fn shorten(&self, deadline: Instant) -> bool {
+        let (before, after) = self.update(|state| match state {
             LeaseState::Held(old) if deadline < old => Some(LeaseState::Held(deadline)),
             _ => None,
         });
+        before != after
     }
 
     /// Held to lost; true for the one call that did it.

@@ -45,6 +45,14 @@ pub fn local_deadline(sent: Instant, ttl: Duration) -> Instant {
     sent.after(ttl.saturating_sub(margin))
 }
 
+/// A TTL with which [`local_deadline`] of a call at `sent` is `deadline` or a little later.
+pub(crate) fn ttl_until(sent: Instant, deadline: Instant) -> Duration {
+    let left = deadline.since(sent);
+    left + (left / (DRIFT_DIVISOR - 2))
+        .max(DRIFT_FLOOR * 2)
+        .min(left + DRIFT_FLOOR)
+}
+
 /// The settings of a manager. All durations are positive; what is out of bounds is refused by [`Settings::validate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -184,6 +192,17 @@ mod tests {
             let real_server = u128::from(delay) + ttl.as_nanos() * 996 / 1000;
             prop_assert!(real_local <= real_server);
             prop_assert!(local > 0);
+        }
+    }
+
+    proptest! {
+        /// A lease that is only looked at ends neither sooner nor much later.
+        #[test]
+        fn a_look_changes_little(left_us in 1u64..86_400_000_000, sent in 0u64..1 << 60) {
+            let (sent, left) = (Instant::from_nanos(sent), Duration::from_micros(left_us));
+            let ttl = ttl_until(sent, sent.after(left));
+            prop_assert!(local_deadline(sent, ttl) >= sent.after(left));
+            prop_assert!(ttl <= left + (left / 90).max(DRIFT_FLOOR * 2));
         }
     }
 

@@ -11,11 +11,11 @@ use crate::core::Shared;
 use crate::driver::{Lease, Renewal};
 use crate::env::Instant;
 use crate::error::Result;
-use crate::held::Held;
+use crate::held::{Held, UnderWay};
 use crate::lease_word::LeaseState;
 use crate::loss::LossReason;
 use crate::schedule::{RenewalGrid, next_retry};
-use crate::settings::local_deadline;
+use crate::settings::ttl_until;
 use crate::signals::HeldSignal;
 
 /// Reconnects that follow each other closely cause one check of all leases.
@@ -26,6 +26,8 @@ const CHECK_ALL_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Command {
     /// Look after this lease, granted by a request that was sent then.
     Track(Arc<Held>, Instant),
+    /// Its TTL was changed, and a renewal for that sent then.
+    Reschedule(AttemptId, Instant),
     /// It was released.
     Forget(AttemptId),
     /// Tells when nothing is held any more.
@@ -120,6 +122,7 @@ impl Upkeep {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Track(held, sent) => self.track(held, sent),
+            Command::Reschedule(attempt, sent) => self.retime(attempt, sent),
             Command::Forget(attempt) => drop(self.remove(attempt)),
             Command::Drained(sender) => self.drained.push(sender),
             Command::Lose(attempt, reason) => self.lost(attempt, reason),
@@ -162,9 +165,22 @@ impl Upkeep {
             return sent;
         };
         if held.plan.renew && !held.is_session_bound() {
-            self.grid.due(sent, held.ttl()).min(deadline)
+            // It may be sure to last for less than the TTL, see `Held::renewing`.
+            let ttl = if deadline < held.plan.end {
+                held.ttl().min(deadline.since(sent))
+            } else {
+                held.ttl()
+            };
+            self.grid.due(sent, ttl).min(deadline)
         } else {
             deadline
+        }
+    }
+
+    fn retime(&mut self, attempt: AttemptId, sent: Instant) {
+        if let Some(entry) = self.held.get(&attempt).filter(|entry| !entry.in_flight) {
+            let due = self.due(&entry.held, sent);
+            self.reschedule(attempt, due);
         }
     }
 
@@ -219,24 +235,23 @@ impl Upkeep {
     fn work(&mut self) {
         let now = self.shared.env.now();
         self.check_all(now);
-        let mut leases = Vec::new();
+        let mut due_now = Vec::new();
         while let Some(&(due, attempt)) = self.schedule.first() {
             if due > now {
                 break;
             }
-            if let Some(lease) = self.attend(attempt, now) {
-                leases.push(lease);
-            }
+            due_now.extend(self.attend(attempt, now));
         }
-        while !leases.is_empty() {
-            let rest = leases.split_off(leases.len().min(self.shared.capabilities.renew_batch));
-            self.renew(Batch { sent: now, leases });
-            leases = rest;
+        while !due_now.is_empty() {
+            let rest = due_now.split_off(due_now.len().min(self.shared.capabilities.renew_batch));
+            let (leases, renewals) = due_now.into_iter().unzip();
+            self.renew(Batch { sent: now, leases }, renewals);
+            due_now = rest;
         }
     }
 
     /// One lease whose time has come; `Some` when it is to be renewed. It is scheduled anew or removed.
-    fn attend(&mut self, attempt: AttemptId, now: Instant) -> Option<Lease> {
+    fn attend(&mut self, attempt: AttemptId, now: Instant) -> Option<(Lease, UnderWay)> {
         let entry = self.held.get_mut(&attempt)?;
         let deadline = match entry.held.state(&self.shared.env) {
             LeaseState::Held(deadline) => deadline,
@@ -255,24 +270,22 @@ impl Upkeep {
         let ttl = if entry.held.plan.renew {
             entry.held.ttl()
         } else {
-            deadline.since(now)
+            ttl_until(now, deadline)
         };
-        let lease = renew.then(|| Lease::new(Arc::clone(&entry.held.claim), entry.held.token, ttl));
-        if renew {
+        let renewal = renew.then(|| {
             entry.in_flight = true;
-            entry.held.renewing();
-        }
+            let lease = Lease::new(Arc::clone(&entry.held.claim), entry.held.token, ttl);
+            (lease, entry.held.renewing(ttl, now))
+        });
         self.reschedule(attempt, deadline);
-        lease
+        renewal
     }
 
-    fn renew(&self, batch: Batch) {
+    fn renew(&self, batch: Batch, renewals: Vec<UnderWay>) {
         let (shared, answers) = (Arc::clone(&self.shared), self.answers.clone());
         let task = async move {
-            let (driver, leases) = (Arc::clone(&shared.driver), batch.leases.clone());
-            let answer = shared
-                .bounded(Box::pin(async move { driver.renew(&leases).await }))
-                .await;
+            let call = shared.renew_call(batch.leases.clone(), renewals);
+            let answer = shared.bounded(call).await;
             tracing::debug!(
                 leases = batch.leases.len(),
                 ok = answer.is_ok(),
@@ -297,8 +310,7 @@ impl Upkeep {
                 Some(Renewal::Renewed) => {
                     entry.failures = 0;
                     let (held, check) = (Arc::clone(&entry.held), entry.check);
-                    let over = held.plan.renew
-                        && !held.renewed(local_deadline(batch.sent, lease.ttl), &self.shared.env);
+                    let over = held.plan.renew && held.is_over(&self.shared.env);
                     // What is over is attended to at once.
                     let due = if over || check {
                         now
@@ -328,7 +340,9 @@ impl Upkeep {
     }
 
     fn lose_all(&mut self, reason: LossReason) {
-        let attempts: Vec<_> = self.held.keys().copied().collect();
+        let mut attempts: Vec<_> = self.held.keys().copied().collect();
+        // The map's order is random; under virtual time everything follows from the seed.
+        attempts.sort_unstable();
         for attempt in attempts {
             self.lost(attempt, reason);
         }

@@ -13,6 +13,7 @@ mod loss;
 mod release;
 mod renew;
 mod session;
+mod terms;
 mod weighted;
 
 use std::time::Duration;
