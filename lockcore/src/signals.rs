@@ -109,11 +109,18 @@ impl Signals {
 
     /// Pushes may have been missed, or the backend may have forgotten everything: call it after every reconnect.
     pub fn wake_all(&self) {
+        let mut slots: Vec<_> = Vec::new();
         for shard in &self.0.shards {
-            let slots: Vec<_> = lock(shard).values().cloned().collect();
-            for slot in slots {
-                slot.signal(|signalled| signalled.now = true);
-            }
+            slots.extend(
+                lock(shard)
+                    .iter()
+                    .map(|(attempt, slot)| (*attempt, Arc::clone(slot))),
+            );
+        }
+        // The map's order is random; under virtual time everything follows from the seed.
+        slots.sort_unstable_by_key(|(attempt, _)| *attempt);
+        for (_, slot) in slots {
+            slot.signal(|signalled| signalled.now = true);
         }
         self.tell_held(HeldSignal::CheckAll);
     }

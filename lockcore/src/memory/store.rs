@@ -1,6 +1,6 @@
 //! The store: the model behind a lock, its clients, and the script of faults.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,7 +30,7 @@ struct Inner {
 struct Clients {
     last: ClientId,
     /// A client that is gone is not here: nobody hears its wake-ups.
-    signals: HashMap<ClientId, Signals>,
+    signals: BTreeMap<ClientId, Signals>,
 }
 
 /// A store in memory. Cheap to clone; it lives as long as somebody has a clone or a driver.
@@ -144,6 +144,16 @@ impl MemoryStore {
     /// What happens to the next requests of this kind, one after the other; `None` lets one pass.
     pub fn script(&self, call: Call, faults: impl IntoIterator<Item = Option<Fault>>) {
         lock(&self.0.faults).next.entry(call).or_default().extend(faults);
+    }
+
+    /// Ends everything that was made to go wrong with requests and wake-ups, and forgets the rest of the script.
+    pub fn heal(&self) {
+        self.with_faults(|faults| {
+            faults.next.clear();
+            faults.latency = (Duration::ZERO, Duration::ZERO);
+            faults.mute = false;
+        });
+        self.partition(false);
     }
 
     /// Forgets every lock, waiter and token, like a server that was started with no data, and tells the clients that
