@@ -101,7 +101,8 @@ impl Shared {
         if let Some(row) = freed.rows.first() {
             return Ok(released(get(row, 0)?));
         }
-        values.extend([nanos(window).into(), Value::Null]);
+        let boot = database.clock.boot.as_str().into();
+        values.extend([nanos(window).into(), boot, Value::Null]);
         let answer = database.write(RELEASE, &values).await?;
         let mut outcome = Released::NotHeld;
         for row in tagged(&answer, "answer") {

@@ -268,7 +268,8 @@ impl Database {
 
     async fn sweep(&self) {
         let idle = i64::try_from(self.env.unix_micros().saturating_sub(IDLE_US)).unwrap_or(i64::MAX);
-        self.run(&self.writer, SWEEP, &[idle.into()]).await.ok();
+        let values = [idle.into(), self.clock.boot.as_str().into()];
+        self.run(&self.writer, SWEEP, &values).await.ok();
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn prepare(path: &Path, env: &Env) -> Result<PathBuf> {
     let path = fs::canonicalize(&path).map_err(|error| classify_io(error, "find", &path))?;
     if let Some(folder) = path.parent() {
         refuse_network(folder)?;
+        refuse_mounted_file(&path, folder)?;
     }
     Ok(path)
 }
@@ -90,6 +91,21 @@ fn create(path: &Path, env: &Env) -> Result<()> {
 #[cfg(not(unix))]
 fn create(_path: &Path, _env: &Env) -> Result<()> {
     Ok(())
+}
+
+/// A file that is mounted by itself, as into a container, has its log and its shared memory somewhere else for everybody.
+fn refuse_mounted_file(path: &Path, folder: &Path) -> Result<()> {
+    let disk = |path| identity(path).map(|(disk, _)| disk);
+    if disk(path) == disk(folder) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "{} is mounted by itself: mount its folder instead",
+            path.display()
+        ),
+    ))
 }
 
 /// What tells a file from another one that took its name; `None` when it is gone or the system does not say.

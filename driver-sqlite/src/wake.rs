@@ -5,6 +5,7 @@
 //! A socket that refuses belongs to a process that is gone.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -96,7 +97,8 @@ pub(crate) struct Wake {
     folder: PathBuf,
     /// `None` where waiters ask by themselves.
     listener: Mutex<Option<Listener>>,
-    push: bool,
+    /// Is there to be a socket? Not after the end, and not where none could be made.
+    push: AtomicBool,
 }
 
 impl Wake {
@@ -104,18 +106,18 @@ impl Wake {
     pub(crate) fn start(database: &Arc<Database>, context: &DriverContext, push: bool) -> Self {
         let mut folder = database.path().as_os_str().to_owned();
         folder.push("-wake");
-        let mut wake = Self {
+        let wake = Self {
             database: Arc::clone(database),
             context: context.clone(),
             folder: folder.into(),
             listener: Mutex::new(None),
-            push: false,
+            push: AtomicBool::new(false),
         };
         if push {
             match wake.listen() {
                 Ok(listener) => {
-                    wake.push = true;
-                    wake.listener = Mutex::new(Some(listener));
+                    wake.push.store(true, Ordering::Release);
+                    *wake.lock() = Some(listener);
                 }
                 Err(error) => tracing::warn!(
                     %error,
@@ -129,15 +131,15 @@ impl Wake {
 
     /// Are this driver's waiters told when their turn has come?
     pub(crate) fn is_push(&self) -> bool {
-        self.push
+        self.push.load(Ordering::Acquire)
     }
 
     /// What others send to; `None` when waiters ask by themselves. A socket that was removed is made anew.
     pub(crate) fn address(&self) -> Option<Arc<str>> {
-        if !self.push {
+        let mut listener = self.lock();
+        if !self.is_push() {
             return None;
         }
-        let mut listener = self.lock();
         let alive = listener
             .as_ref()
             .is_some_and(|listener| is_there(&listener.path) && !listener.task.is_finished());
@@ -166,7 +168,9 @@ impl Wake {
 
     /// Listens no more, and removes the socket.
     pub(crate) fn close(&self) {
-        *self.lock() = None;
+        let mut listener = self.lock();
+        self.push.store(false, Ordering::Release);
+        *listener = None;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Listener>> {

@@ -1,13 +1,15 @@
 -- An acquire that meets a holder or a queue: replay, sign of life, claim of a reservation, or a new place.
 -- $1 now, $2 key, $3 attempt, $4 TTL, $5 wall clock in us, $6 details, $7 boot, $8 socket,
 -- $9 waits, $10 ticket it had, $11 ticket if it had none, $12 life of its place, $13 claim window, $14 dead waiter
+-- Nothing is touched when the file has the mark of another boot: its times are not those of our clock.
 BEGIN IMMEDIATE;
 
 -- Out of the queue: who gave no sign of life, is known to be dead, or let a reservation pass.
 DELETE FROM leasehold_waiter
 WHERE key = $2 AND attempt <> $3
   AND (deadline <= $1 OR attempt = $14
-       OR attempt = (SELECT owner FROM leasehold_lock WHERE key = $2 AND held = 0 AND expires <= $1));
+       OR attempt = (SELECT owner FROM leasehold_lock WHERE key = $2 AND held = 0 AND expires <= $1))
+  AND EXISTS (SELECT 1 FROM leasehold_meta WHERE boot = $7);
 
 UPDATE leasehold_lock SET owner = NULL
 WHERE key = $2 AND held = 0 AND owner = $14;
@@ -48,7 +50,7 @@ WHERE deadline < excluded.deadline - $12 / 8 OR wake IS NOT excluded.wake;
 INSERT INTO leasehold_lock (key, token, owner, held, expires, since, wake, details)
 SELECT $2, 0, attempt, 0, $1 + $13, 0, wake, ''
 FROM leasehold_waiter
-WHERE key = $2
+WHERE key = $2 AND EXISTS (SELECT 1 FROM leasehold_meta WHERE boot = $7)
 ORDER BY ticket, attempt LIMIT 1
 ON CONFLICT (key) DO UPDATE
 SET owner = excluded.owner, held = 0, expires = excluded.expires, wake = excluded.wake, details = ''

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leasehold_driver_sqlite::{SqliteConfig, Synchronous};
-use lockcore::driver::{Driver, Intent, Lease, Renewal};
+use lockcore::driver::{Driver, Intent, Lease, Released, Renewal};
 use lockcore::{ErrorKind, ExpiryClock, WakeUp};
 
 use crate::support::{Ask, Place, TTL, WAIT, claim, driver, open, resource};
@@ -31,13 +31,35 @@ async fn another_machine_is_noticed() {
     // What another kernel does when it opens the file.
     place.sql("UPDATE leasehold_lock SET owner = NULL").await;
     place.sql("UPDATE leasehold_meta SET boot = 'another'").await;
+    // It holds and waits by a clock that has just begun.
+    place
+        .sql(
+            "INSERT INTO leasehold_lock (key, token, owner, held, expires, since, details) \
+             VALUES ('default/m/theirs', 1, 'them', 1, 5, 0, ''), ('default/m/free', 1, NULL, 1, 5, 0, '')",
+        )
+        .await;
+    place
+        .sql(
+            "INSERT INTO leasehold_waiter (key, ticket, attempt, deadline) \
+             VALUES ('default/m/theirs', 1, 'their waiter', 5), ('default/m/free', 1, 'their waiter', 5)",
+        )
+        .await;
+    let untouched =
+        "SELECT sum(expires) FROM leasehold_lock WHERE key IN ('default/m/theirs', 'default/m/free')";
     for intent in [Intent::Try, WAIT] {
-        let error = driver.acquire(&claim("b"), intent).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        for name in ["b", "theirs", "free"] {
+            let claim = claim(name);
+            let error = driver.acquire(&claim, intent).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert_eq!(driver.release(&claim).await.unwrap(), Released::NotHeld);
+        }
     }
+    assert_eq!(place.sql(untouched).await, 10);
     let lease = Lease::new(held.into(), token, TTL);
     assert_eq!(driver.renew(&[lease]).await.unwrap(), [Renewal::NotHeld]);
-    assert_eq!(place.sql("SELECT count(*) FROM leasehold_waiter").await, 0);
+    driver.close().await.unwrap();
+    assert_eq!(place.sql(untouched).await, 10);
+    assert_eq!(place.sql("SELECT count(*) FROM leasehold_waiter").await, 2);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod cancel;
 mod file;
 #[cfg(unix)]
 mod handoff;
+mod model;
 #[cfg(unix)]
 mod processes;
 mod queue;

@@ -135,3 +135,23 @@ fn a_folder_without_the_right_to_write() {
     let answer = worker.expect("refused");
     assert!(answer.starts_with("denied"), "{answer}");
 }
+
+#[test]
+fn a_file_that_is_mounted_without_its_folder() {
+    let place = Place::new();
+    let disk = place.folder().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    std::fs::write(&place.path, "").unwrap();
+    let (from, to) = (disk.join("locks.db"), place.path.display());
+    let mount = format!(
+        "mount -t tmpfs none {} && touch {from} && mount --bind {from} {to}",
+        disk.display(),
+        from = from.display()
+    );
+    let Some(command) = in_namespace(&mount) else {
+        return;
+    };
+    let mut worker = Worker::start_with(command, "try-open", &place.path);
+    let answer = worker.expect("refused");
+    assert!(answer.starts_with("unsupported"), "{answer}");
+}
