@@ -144,6 +144,8 @@ impl Env {
             Clock::System => system_now(),
             // An hour in, so that `before` has room.
             Clock::Virtual { start } => {
+                // A thread of another runtime, or of none, has another tokio clock.
+                let _entered = self.0.runtime.enter();
                 Instant(saturating_nanos(start.elapsed()).saturating_add(3_600_000_000_000))
             }
         }
@@ -287,6 +289,14 @@ mod tests {
         let start = env.now();
         env.sleep(Duration::from_secs(7200)).await;
         assert_eq!(env.now().since(start), Duration::from_secs(7200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn virtual_time_is_the_same_in_every_thread() {
+        let env = Env::virtual_time(1);
+        env.sleep(Duration::from_secs(3600)).await;
+        let (here, there) = (env.now(), std::thread::spawn(move || env.now()).join().unwrap());
+        assert_eq!(here, there);
     }
 
     #[tokio::test]
