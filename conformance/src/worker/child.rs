@@ -189,6 +189,8 @@ async fn acquire(client: &Client, order: &Order) -> Checked<Option<Held>> {
 async fn count(file: &Path, pause: Duration, env: &Env) -> Checked {
     let number: u64 = std::fs::read_to_string(file)?.trim().parse()?;
     env.sleep(pause).await;
-    std::fs::write(file, (number + 1).to_string())?;
-    Ok(())
+    // At one stroke, so that a process that is killed leaves one number or the other.
+    let fresh = file.with_extension(std::process::id().to_string());
+    std::fs::write(&fresh, (number + 1).to_string())?;
+    Ok(std::fs::rename(fresh, file)?)
 }

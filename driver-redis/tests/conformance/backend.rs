@@ -62,10 +62,8 @@ impl RedisBackend {
         let run = async {
             let client = Client::open(url)?;
             let mut connection = client.get_multiplexed_async_connection().await?;
-            let mut words = command.iter();
-            let mut query = cmd(words.next().unwrap_or(&"PING"));
-            words.for_each(|word| drop(query.arg(word)));
-            query.query_async(&mut connection).await
+            let (name, arguments) = command.split_first().unwrap_or((&"PING", &[]));
+            cmd(name).arg(arguments).query_async(&mut connection).await
         };
         run.await.map_err(|error: RedisError| {
             Error::new(ErrorKind::Unavailable, "the administrator's command failed").with_source(error)
