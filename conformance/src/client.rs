@@ -289,6 +289,11 @@ impl Held {
 
     fn end(&self) {
         self.observe();
+        self.ended();
+    }
+
+    /// Not valid from now on, at the latest.
+    fn ended(&self) {
         let Some(guard) = &self.guard else { return };
         self.log.history.record(Event::Ended {
             key: self.key.clone(),
@@ -301,7 +306,22 @@ impl Held {
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.observe();
-        self.guard.as_ref().is_some_and(Guard::is_held)
+        let is_held = self.guard.as_ref().is_some_and(Guard::is_held);
+        if !is_held {
+            self.ended();
+        }
+        is_held
+    }
+
+    /// [`Guard::renew_for`]
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn renew_for(&self, ttl: Duration) -> Result<()> {
+        let renewed = Guard::renew_for(self, ttl).await;
+        // Also when it failed: a shorter lease takes effect all the same.
+        self.observe();
+        renewed
     }
 
     /// [`Guard::lost`], recorded when it comes.

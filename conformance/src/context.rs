@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use lockcore::{Capabilities, DriverContext, Env, Instant, LockManager, Manager, Namespace, Settings};
+use lockcore::{
+    AttemptId, Capabilities, Claim, Driver, DriverContext, Env, Instant, Kind, LockManager, LockName,
+    Manager, Namespace, Resource, Settings,
+};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -26,6 +29,8 @@ pub struct Context(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     backend: Arc<dyn Backend>,
+    /// Is the backend this scenario's alone?
+    isolated: bool,
     env: Env,
     /// Where the server lives: its client libraries may not be moved between runtimes.
     home: Handle,
@@ -46,10 +51,13 @@ struct Notes {
 
 impl Context {
     pub(crate) fn new(backend: Arc<dyn Backend>, env: Env, home: Handle) -> Checked<Self> {
-        let backend = backend.for_scenario(&env).unwrap_or(backend);
+        let own = backend.for_scenario(&env);
+        let isolated = own.is_some();
+        let backend = own.unwrap_or(backend);
         let namespace = Namespace::new(format!("conformance-{:032x}", env.random_u128()?))?;
         Ok(Self(Arc::new(Inner {
             backend,
+            isolated,
             env,
             home,
             history: History::new(),
@@ -57,6 +65,10 @@ impl Context {
             names: AtomicU32::new(0),
             notes: Mutex::default(),
         })))
+    }
+
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.0.isolated
     }
 
     /// The clock of this scenario.
@@ -124,6 +136,13 @@ impl Context {
         self.capabilities().expiry_epsilon + self.slack()
     }
 
+    /// How long an abandoned lease of `ttl` lasts at the longest at the backend, for those who sleep for as long. What
+    /// a slow machine adds comes on top by itself.
+    #[must_use]
+    pub fn surely_over(&self, ttl: Duration) -> Duration {
+        ttl + self.capabilities().expiry_epsilon + Duration::from_millis(200)
+    }
+
     /// One value on the real clock, another on virtual time.
     pub fn pick<T>(&self, real: T, in_virtual_time: T) -> T {
         if self.is_virtual() { in_virtual_time } else { real }
@@ -175,6 +194,24 @@ impl Context {
     /// As [`Context::client`].
     pub async fn client_at(&self, backend: &Arc<dyn Backend>, settings: Settings) -> Checked<Client> {
         self.client_of(backend, settings, true).await
+    }
+
+    /// A driver as it is, without the engine above it, for what no guard would ask.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub async fn driver(&self) -> Checked<Arc<dyn Driver>> {
+        Ok(self.backend().driver(&self.0.env).await?.0)
+    }
+
+    /// A fresh attempt at a mutex of this scenario, for [`Context::driver`].
+    ///
+    /// # Errors
+    /// For a bad name.
+    pub fn claim(&self, name: &str, ttl: Duration) -> Checked<Claim> {
+        let resource = Resource::new(self.0.namespace.clone(), Kind::Mutex, LockName::new(name)?);
+        let attempt = AttemptId::from_bits(self.0.env.random_u128()?);
+        Ok(Claim::new(resource, attempt, ttl))
     }
 
     async fn client_of(

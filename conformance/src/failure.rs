@@ -20,6 +20,20 @@ impl Failure {
         }
     }
 
+    /// The same, with the error that came instead.
+    #[must_use]
+    pub(crate) fn because(mut self, error: &dyn std::error::Error) -> Self {
+        self.message = format!("{}: {error}", self.message);
+        self
+    }
+
+    /// The same, with what was done before.
+    #[must_use]
+    pub(crate) fn after(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn message(&self) -> &str {

@@ -4,6 +4,7 @@
 //! [`lockcore::Env::now`], a clock that all processes of a machine share.
 
 mod check;
+mod violation;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lockcore::{Claim, Instant, Resource};
 use serde::{Deserialize, Serialize};
 
-pub use check::{Bounds, Violation, check};
+pub use check::{Bounds, check};
+pub use violation::Violation;
 
 /// Something that happened. Times are nanoseconds of [`Instant`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,8 @@ pub enum Event {
         key: String,
         /// Whose attempt.
         attempt: String,
+        /// The claim's weight.
+        weight: u32,
         /// When the attempt's first request was sent.
         sent: u64,
         /// When the answer came.
@@ -91,6 +95,21 @@ pub enum Event {
         /// When.
         at: u64,
     },
+}
+
+impl Event {
+    /// Which lock it is about; `None` for all.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Queued { key, .. }
+            | Self::Granted { key, .. }
+            | Self::Released { key, .. }
+            | Self::Held { key, .. }
+            | Self::Ended { key, .. } => Some(key),
+            Self::Disturbed { key, .. } => key.as_deref(),
+        }
+    }
 }
 
 /// What `resource` is called in a history.

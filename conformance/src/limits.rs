@@ -37,8 +37,11 @@ pub const VIRTUAL_SCENARIO: Duration = Duration::from_secs(48 * 3600);
 /// How long a scenario may take in real time beyond its limit before its thread is given up.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
+/// How long a scenario may wait for others that need the server for themselves.
+pub const QUEUE: Duration = Duration::from_secs(1800);
+
 /// How long after its end a scenario's locks and waiters may be seen at the backend.
 pub const RESIDUE: Duration = Duration::from_secs(10);
 
 /// How many scenarios run at once on the real clock, unless `--test-threads` says otherwise. They mostly wait.
-pub const PARALLEL: usize = 8;
+pub const PARALLEL: usize = 16;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -78,6 +79,8 @@ pub fn main(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
 struct Tally {
     passed: usize,
     failed: Vec<String>,
+    /// How long each took.
+    times: Vec<(Duration, String)>,
     /// Trials by the reason why they were left out.
     left_out: BTreeMap<String, Vec<String>>,
 }
@@ -87,10 +90,12 @@ fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, prefix: &str, tally: &
     let prefix = prefix.to_owned();
     let name = format!("{prefix}{}", scenario.trial());
     Trial::ignorable_test(name, move || {
-        let seed = seed();
+        let (seed, start) = (seed(), now());
         let verdict = stage.run(scenario, seed);
+        let took = start.elapsed();
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         let id = format!("{prefix}{}", scenario.id);
+        tally.times.push((took, id.clone()));
         match verdict {
             Verdict::Passed => {
                 tally.passed += 1;
@@ -111,11 +116,21 @@ fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, prefix: &str, tally: &
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long the test itself takes")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 #[expect(clippy::print_stdout, reason = "the summary of a test program")]
 fn print(tally: &Tally, used: &[String]) {
     for backend in used {
         println!("ran on {backend}");
     }
+    let mut times = tally.times.clone();
+    times.sort_unstable();
+    let slowest = times.iter().rev().take(5);
+    let slowest: Vec<_> = slowest.map(|(took, id)| format!("{id} {took:.1?}")).collect();
+    println!("slowest: {}", slowest.join(", "));
     for (reason, ids) in &tally.left_out {
         println!("left out, {reason}: {}", ids.join(" "));
     }

@@ -3,12 +3,15 @@
 use std::any::Any;
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::future::Either;
 use lockcore::Env;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::RwLock;
 
 use crate::backend::{Backend, Clock};
 use crate::context::Context;
@@ -70,6 +73,8 @@ pub(crate) fn seed() -> u64 {
 pub(crate) struct Stage {
     backend: Arc<dyn Backend>,
     home: OnceLock<Result<Runtime, String>>,
+    /// Held alone by a scenario that concerns everybody on the server, and shared by the others.
+    server: Arc<RwLock<()>>,
 }
 
 impl Stage {
@@ -77,6 +82,7 @@ impl Stage {
         Self {
             backend,
             home: OnceLock::new(),
+            server: Arc::default(),
         }
     }
 
@@ -101,7 +107,12 @@ impl Stage {
             backend: Arc::clone(&self.backend),
             home,
             body,
-            limit: scenario.time_limit(self.backend.clock()),
+            limit: match self.backend.clock() {
+                Clock::Virtual => limits::VIRTUAL_SCENARIO,
+                Clock::Real => limits::SCENARIO,
+            },
+            alone: scenario.is_exclusive(),
+            server: Arc::clone(&self.server),
             seed,
         };
         match play.watched(scenario.id) {
@@ -145,6 +156,8 @@ struct Play {
     home: Handle,
     body: Body,
     limit: Duration,
+    alone: bool,
+    server: Arc<RwLock<()>>,
     seed: u64,
 }
 
@@ -155,18 +168,23 @@ impl Play {
         let name = format!("{THREADS}{id}-{}", RUNS.fetch_add(1, Ordering::Relaxed));
         listen_for_panics();
         let patience = match self.backend.clock() {
-            Clock::Real => self.limit + limits::WATCHDOG,
+            Clock::Real => self.limit * 2 + limits::WATCHDOG,
             Clock::Virtual => limits::WATCHDOG,
         };
         let (sender, receiver) = mpsc::channel();
+        let (begin, begun) = mpsc::channel();
         let thread_name = name.clone();
         let started = thread::Builder::new().name(name.clone()).spawn(move || {
-            let played = panic::catch_unwind(panic::AssertUnwindSafe(|| self.play(&thread_name)));
+            let played = panic::catch_unwind(panic::AssertUnwindSafe(|| self.play(&thread_name, begin)));
             // Nobody listens any more when the time was over.
             sender.send(played).ok();
         });
         if let Err(error) = started {
             return Err(format!("no thread: {error}"));
+        }
+        // It may have to wait for the server, for as long as others need it. Either way the sender is gone then.
+        if begun.recv_timeout(limits::QUEUE) == Err(RecvTimeoutError::Timeout) {
+            return Err("it never had the server for itself: another scenario hung with it".to_owned());
         }
         let played = receiver
             .recv_timeout(patience)
@@ -186,7 +204,7 @@ impl Play {
         }
     }
 
-    fn play(self, name: &str) -> Result<(), String> {
+    fn play(self, name: &str, begin: mpsc::Sender<()>) -> Result<(), String> {
         let clock = self.backend.clock();
         let mut builder = match clock {
             Clock::Virtual => Builder::new_current_thread(),
@@ -198,18 +216,24 @@ impl Play {
             Clock::Real => builder.worker_threads(2),
         };
         let runtime = builder.build().map_err(|error| format!("no runtime: {error}"))?;
-        let outcome = runtime.block_on(self.judged());
+        let outcome = runtime.block_on(self.judged(begin));
         runtime.shutdown_timeout(Duration::from_secs(1));
         outcome
     }
 
-    async fn judged(self) -> Result<(), String> {
+    async fn judged(self, begin: mpsc::Sender<()>) -> Result<(), String> {
         let env = match self.backend.clock() {
             Clock::Real => Env::system(),
             Clock::Virtual => Env::virtual_time(self.seed),
         };
         let context =
             Context::new(self.backend, env.clone(), self.home).map_err(|failure| failure.to_string())?;
+        let _server = match (context.is_isolated(), self.alone) {
+            (true, _) => None,
+            (false, true) => Some(Either::Left(self.server.write().await)),
+            (false, false) => Some(Either::Right(self.server.read().await)),
+        };
+        drop(begin);
         let limit = self.limit;
         let hung = || Failure::new(format!("hung: not over after {limit:?}"));
         let body = (self.body)(context.clone());

@@ -1,14 +1,11 @@
 //! Scenarios: what is run, and what it needs.
 
-use std::time::Duration;
-
 use futures_util::future::BoxFuture;
 use lockcore::{Capabilities, WakeUp};
 
 use crate::backend::{Ability, Backend, Clock};
 use crate::context::Context;
 use crate::failure::Checked;
-use crate::limits;
 
 /// What a scenario checks; the first word of its trial's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +142,8 @@ pub enum Need {
     CrossProcess,
     /// Time that passes by itself, with threads.
     RealTime,
+    /// A client's whole process can be made to stand still: on virtual time, or with a runtime of its own.
+    Stall,
     /// Something that the suite's side of the backend can do.
     Can(Ability),
 }
@@ -166,6 +165,11 @@ impl Need {
                 let has = backend.clock() == Clock::Real;
                 return (!has).then(|| "it needs threads and the real clock".to_owned());
             }
+            Self::Stall => {
+                let outside = backend.abilities().contains(&Ability::Processes);
+                let has = backend.clock() == Clock::Virtual || outside;
+                return (!has).then(|| "it needs virtual time, or a backend outside this process".to_owned());
+            }
             Self::Can(ability) => {
                 let has = backend.abilities().contains(&ability);
                 return (!has).then(|| format!("it needs a backend of which holds: {}", ability.as_str()));
@@ -186,7 +190,6 @@ pub struct Scenario {
     /// What it checks, in words joined by `_`.
     pub title: &'static str,
     pub(crate) needs: &'static [Need],
-    pub(crate) limit: Option<Duration>,
     pub(crate) what: What,
 }
 
@@ -202,7 +205,6 @@ impl Scenario {
             id,
             title,
             needs: &[],
-            limit: None,
             what: What::Run(body),
         }
     }
@@ -213,20 +215,12 @@ impl Scenario {
             id,
             title,
             needs: &[],
-            limit: None,
             what: What::LeftOut(reason),
         }
     }
 
     pub(crate) const fn needs(mut self, needs: &'static [Need]) -> Self {
         self.needs = needs;
-        self
-    }
-
-    /// With another time limit on the real clock.
-    #[expect(dead_code, reason = "for scenarios that wait for long")]
-    pub(crate) const fn limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
         self
     }
 
@@ -251,10 +245,13 @@ impl Scenario {
         }
     }
 
-    pub(crate) fn time_limit(&self, clock: Clock) -> Duration {
-        match clock {
-            Clock::Virtual => limits::VIRTUAL_SCENARIO,
-            Clock::Real => self.limit.unwrap_or(limits::SCENARIO),
-        }
+    /// Does it concern everybody on the server?
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.needs.iter().any(|need| {
+            matches!(
+                need,
+                Need::Can(Ability::Stop | Ability::Pause | Ability::KillConnections | Ability::Wipe)
+            )
+        })
     }
 }

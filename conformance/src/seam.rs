@@ -1,7 +1,7 @@
 //! A layer around any driver: it writes the history, and makes go wrong what a scenario scripts. Faults of the
 //! network come from the proxy; these are the same faults at the driver interface, exact to the request.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +22,8 @@ struct Script {
     calls: HashMap<Call, u64>,
     /// When an attempt's first request was sent.
     first_sent: HashMap<AttemptId, Instant>,
-    queued: HashMap<AttemptId, Instant>,
+    /// Attempts that were told to wait.
+    waiting: HashSet<AttemptId>,
 }
 
 #[derive(Debug, Default)]
@@ -73,10 +74,10 @@ impl Link {
         self.script().calls.values().sum()
     }
 
-    /// How many attempts were told that they stand in the backend's queue, ever.
+    /// How many attempts were ever told by the backend that they have to wait.
     #[must_use]
-    pub fn queued(&self) -> usize {
-        self.script().queued.len()
+    pub fn waiters(&self) -> usize {
+        self.script().waiting.len()
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -155,31 +156,9 @@ impl Seam {
         answer
     }
 
-    fn record_acquired(&self, claim: &Claim, sent: Instant, first_sent: Instant, answer: &Acquired) {
-        let received = self.env.now();
-        match answer {
-            Acquired::Granted(grant) => {
-                self.history
-                    .granted(claim, grant.token, (first_sent, sent, received));
-            }
-            Acquired::Busy(busy) if busy.ahead.is_some() => {
-                let first = self
-                    .link
-                    .script()
-                    .queued
-                    .insert(claim.attempt, received)
-                    .is_none();
-                if first {
-                    self.history.record(Event::Queued {
-                        key: key(&claim.resource),
-                        attempt: claim.attempt.to_hex(),
-                        sent: first_sent.as_nanos(),
-                        acked: received.as_nanos(),
-                    });
-                }
-            }
-            _ => {}
-        }
+    /// Whether it is the first that this attempt hears of a wait.
+    fn begins_to_wait(&self, claim: &Claim) -> bool {
+        self.link.script().waiting.insert(claim.attempt)
     }
 }
 
@@ -199,7 +178,25 @@ impl Driver for Seam {
         let answer = self
             .request(Call::Acquire, self.driver.acquire(claim, intent))
             .await?;
-        self.record_acquired(claim, sent, first_sent, &answer);
+        let received = self.env.now();
+        match &answer {
+            Acquired::Granted(grant) => {
+                self.history
+                    .granted(claim, grant.token, (first_sent, sent, received));
+            }
+            Acquired::Busy(busy)
+                if intent != Intent::Try && self.begins_to_wait(claim) && busy.ahead.is_some() =>
+            {
+                self.history.record(Event::Queued {
+                    key: key(&claim.resource),
+                    attempt: claim.attempt.to_hex(),
+                    weight: claim.weight,
+                    sent: first_sent.as_nanos(),
+                    acked: received.as_nanos(),
+                });
+            }
+            _ => {}
+        }
         Ok(answer)
     }
 

@@ -1,7 +1,21 @@
 //! The catalogue: every scenario that runs, and every id that does not, with the reason.
 
 mod absent;
+mod cancel;
+mod common;
 mod exclusion;
+mod expiry;
+mod fairness;
+mod fencing;
+mod handles;
+mod loss;
+mod mutex_like;
+mod names;
+mod process;
+mod read_write;
+mod renewal;
+mod semaphore;
+mod waiting;
 
 use crate::scenario::Scenario;
 
@@ -10,7 +24,22 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
     GROUPS.iter().copied().flatten()
 }
 
-const GROUPS: &[&[Scenario]] = &[exclusion::SCENARIOS, absent::SCENARIOS];
+const GROUPS: &[&[Scenario]] = &[
+    exclusion::SCENARIOS,
+    waiting::SCENARIOS,
+    expiry::SCENARIOS,
+    renewal::SCENARIOS,
+    loss::SCENARIOS,
+    cancel::SCENARIOS,
+    fairness::SCENARIOS,
+    read_write::SCENARIOS,
+    semaphore::SCENARIOS,
+    fencing::SCENARIOS,
+    handles::SCENARIOS,
+    names::SCENARIOS,
+    process::SCENARIOS,
+    absent::SCENARIOS,
+];
 
 #[cfg(test)]
 mod tests {
@@ -20,13 +49,13 @@ mod tests {
 
     /// How many ids each group of the catalogue has.
     const SIZES: [(&str, usize); 16] = [
-        ("ME", 13),
+        ("ME", 14),
         ("WT", 10),
         ("EX", 10),
         ("RN", 13),
         ("LD", 11),
         ("CX", 9),
-        ("FQ", 8),
+        ("FQ", 10),
         ("RW", 10),
         ("SM", 13),
         ("MK", 5),

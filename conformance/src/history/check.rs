@@ -1,10 +1,9 @@
 //! Judges a history.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::Event;
+use super::{Event, Violation};
 
 /// What a history has to keep besides what always holds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,83 +12,6 @@ pub struct Bounds {
     pub fifo: bool,
     /// After a release somebody who waits is granted within this. For locks with one holder.
     pub hand_off: Option<Duration>,
-}
-
-/// What must not happen, and did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Violation {
-    /// Two users held what only one may hold, or more than there is.
-    Overlap {
-        /// Which lock.
-        key: String,
-        /// Whose.
-        tokens: Vec<u64>,
-        /// From when to when, in nanoseconds.
-        during: (u64, u64),
-    },
-    /// Two grants of one lock with one token.
-    SameToken {
-        /// Which lock.
-        key: String,
-        /// Which token.
-        token: u64,
-    },
-    /// A grant that began after another had ended has the smaller token.
-    TokenFell {
-        /// Which lock.
-        key: String,
-        /// The tokens, in the order of their grants.
-        tokens: (u64, u64),
-    },
-    /// Somebody was granted who came after somebody in the queue.
-    Overtaken {
-        /// Which lock.
-        key: String,
-        /// Who was first.
-        first: String,
-        /// Who overtook.
-        second: String,
-    },
-    /// A free lock was not handed to somebody who waited for it.
-    SlowHandOff {
-        /// Which lock.
-        key: String,
-        /// How long it took, or lasted at least.
-        took: Duration,
-    },
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Overlap {
-                key,
-                tokens,
-                during: (from, to),
-            } => {
-                let lasted = Duration::from_nanos(to - from);
-                write!(f, "{key}: held by too many for {lasted:?}, tokens {tokens:?}")
-            }
-            Self::SameToken { key, token } => write!(f, "{key}: token {token} was given twice"),
-            Self::TokenFell {
-                key,
-                tokens: (one, two),
-            } => write!(f, "{key}: token {two} was given after {one}"),
-            Self::Overtaken { key, first, second } => {
-                write!(
-                    f,
-                    "{key}: {second} was granted before {first}, who had queued earlier"
-                )
-            }
-            Self::SlowHandOff { key, took } => {
-                write!(
-                    f,
-                    "{key}: free for {took:?} while somebody waited for it in the queue"
-                )
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -104,12 +26,13 @@ struct Grant<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Waiter<'a> {
-    attempt: &'a str,
+struct Waiter {
+    weight: u32,
     acked: u64,
     /// When it was granted or left.
     gone: Option<u64>,
-    granted: bool,
+    /// Of its grant.
+    token: Option<u64>,
 }
 
 /// How long a user was told to hold.
@@ -123,11 +46,14 @@ struct Hold {
 /// What happened to one lock.
 #[derive(Default)]
 struct Lock<'a> {
+    /// In the order of their answers.
     grants: Vec<Grant<'a>>,
-    waiters: Vec<Waiter<'a>>,
+    waiters: HashMap<&'a str, Waiter>,
     holds: BTreeMap<u64, Hold>,
-    /// Ends of holds, by token.
-    ends: Vec<(u64, u64)>,
+    /// The first end of each hold, by token.
+    ends: HashMap<u64, u64>,
+    /// When each attempt was first released, held or not.
+    left: HashMap<&'a str, u64>,
     /// Clean releases: sent and answered.
     releases: Vec<(u64, u64)>,
     disturbances: Vec<u64>,
@@ -153,20 +79,40 @@ pub fn check(events: &[Event], bounds: Bounds) -> Vec<Violation> {
 fn locks(events: &[Event]) -> BTreeMap<&str, Lock<'_>> {
     let mut locks: BTreeMap<&str, Lock<'_>> = BTreeMap::new();
     for event in events {
+        if let Some(key) = event.key() {
+            locks.entry(key).or_default().begin(event);
+        }
+    }
+    // What ends things may stand before what it ends, when several processes wrote the history.
+    for event in events {
+        match event.key() {
+            Some(key) => locks.entry(key).or_default().end(event),
+            None => locks.values_mut().for_each(|lock| lock.end(event)),
+        }
+    }
+    for lock in locks.values_mut() {
+        lock.grants.sort_unstable_by_key(|grant| grant.received);
+    }
+    locks
+}
+
+impl<'a> Lock<'a> {
+    fn begin(&mut self, event: &'a Event) {
         match event {
             Event::Queued {
-                key, attempt, acked, ..
+                attempt,
+                weight,
+                acked,
+                ..
             } => {
-                let lock = locks.entry(key).or_default();
-                lock.waiters.push(Waiter {
-                    attempt,
+                self.waiters.entry(attempt).or_insert(Waiter {
+                    weight: *weight,
                     acked: *acked,
                     gone: None,
-                    granted: false,
+                    token: None,
                 });
             }
             Event::Granted {
-                key,
                 attempt,
                 token,
                 weight,
@@ -174,7 +120,8 @@ fn locks(events: &[Event]) -> BTreeMap<&str, Lock<'_>> {
                 first_sent,
                 sent,
                 received,
-            } => locks.entry(key).or_default().grants.push(Grant {
+                ..
+            } => self.grants.push(Grant {
                 attempt,
                 token: *token,
                 weight: *weight,
@@ -183,13 +130,8 @@ fn locks(events: &[Event]) -> BTreeMap<&str, Lock<'_>> {
                 sent: *sent,
                 received: *received,
             }),
-            Event::Held {
-                key,
-                token,
-                at,
-                until,
-            } => {
-                let hold = locks.entry(key).or_default().holds.entry(*token).or_insert(Hold {
+            Event::Held { token, at, until, .. } => {
+                let hold = self.holds.entry(*token).or_insert(Hold {
                     from: *at,
                     until: *until,
                     last_told: *at,
@@ -199,102 +141,87 @@ fn locks(events: &[Event]) -> BTreeMap<&str, Lock<'_>> {
                 }
                 hold.from = hold.from.min(*at);
             }
-            Event::Ended { key, token, at } => locks.entry(key).or_default().ends.push((*token, *at)),
-            Event::Released {
-                key,
-                sent,
-                received: Some(received),
-                held: true,
-                ..
-            } => {
-                locks.entry(key).or_default().releases.push((*sent, *received));
-            }
-            Event::Released { .. } | Event::Disturbed { .. } => {}
-        }
-    }
-    // Second pass: what ends things may stand before what it ends, when processes wrote the history.
-    for event in events {
-        match event {
-            Event::Granted {
-                key,
-                attempt,
-                received,
-                ..
-            } => {
-                if let Some(waiter) = waiter_of(&mut locks, key, attempt) {
-                    // Granted by an answer is granted, even if a release was sent meanwhile.
-                    (waiter.gone, waiter.granted) = (Some(*received), true);
-                }
-            }
-            Event::Released {
-                key, attempt, sent, ..
-            } => {
-                if let Some(waiter) = waiter_of(&mut locks, key, attempt) {
-                    waiter.gone.get_or_insert(*sent);
-                }
-            }
-            Event::Disturbed { key, at } => {
-                for (name, lock) in &mut locks {
-                    if key.as_ref().is_none_or(|key| key == name) {
-                        lock.disturbances.push(*at);
-                    }
-                }
-            }
             _ => {}
         }
     }
-    locks
-}
 
-fn waiter_of<'a, 'b>(
-    locks: &'b mut BTreeMap<&str, Lock<'a>>,
-    key: &str,
-    attempt: &str,
-) -> Option<&'b mut Waiter<'a>> {
-    let lock = locks.get_mut(key)?;
-    lock.waiters.iter_mut().find(|waiter| waiter.attempt == attempt)
-}
+    fn end(&mut self, event: &'a Event) {
+        match event {
+            Event::Granted {
+                attempt,
+                token,
+                received,
+                ..
+            } => {
+                // Granted by an answer is granted, even if a release was sent meanwhile.
+                if let Some(waiter) = self.waiters.get_mut(attempt.as_str())
+                    && waiter.token.is_none()
+                {
+                    (waiter.gone, waiter.token) = (Some(*received), Some(*token));
+                }
+            }
+            Event::Released {
+                attempt,
+                sent,
+                received,
+                held,
+                ..
+            } => {
+                if let Some(waiter) = self.waiters.get_mut(attempt.as_str()) {
+                    waiter.gone.get_or_insert(*sent);
+                }
+                let left = self.left.entry(attempt).or_insert(*sent);
+                *left = (*left).min(*sent);
+                self.releases
+                    .extend(received.filter(|_| *held).map(|received| (*sent, received)));
+            }
+            Event::Ended { token, at, .. } => {
+                let end = self.ends.entry(*token).or_insert(*at);
+                *end = (*end).min(*at);
+            }
+            Event::Disturbed { at, .. } => self.disturbances.push(*at),
+            _ => {}
+        }
+    }
 
-impl Lock<'_> {
     fn disturbed_between(&self, from: u64, to: u64) -> bool {
         self.disturbances.iter().any(|at| (from..=to).contains(at))
     }
 
     /// At no instant do valid holders weigh more than there is.
     fn overlaps(&self, key: &str, found: &mut Vec<Violation>) {
+        let sizes: HashMap<u64, (u32, u32)> = self
+            .grants
+            .iter()
+            .map(|grant| (grant.token, (grant.weight, grant.capacity)))
+            .collect();
         let mut changes = Vec::new();
-        let mut capacity = 1;
         for (token, hold) in &self.holds {
-            let ends = self.ends.iter().filter(|(of, _)| of == token).map(|(_, at)| *at);
-            let forced = self.disturbances.iter().copied().filter(|at| *at >= hold.from);
-            let until = ends.chain(forced).fold(hold.until, u64::min);
-            let grant = self.grants.iter().find(|grant| grant.token == *token);
-            let weight = grant.map_or(1, |grant| grant.weight);
-            capacity = grant.map_or(capacity, |grant| grant.capacity);
+            let forced = self.disturbances.iter().filter(|at| **at >= hold.from);
+            let until = self.ends.get(token).into_iter().chain(forced).copied();
+            let until = until.fold(hold.until, u64::min);
             if until > hold.from {
                 // An end comes before a start of the same time.
-                changes.push((hold.from, true, *token, weight));
-                changes.push((until, false, *token, weight));
+                changes.push((hold.from, true, *token));
+                changes.push((until, false, *token));
             }
         }
         changes.sort_unstable();
-        let mut held: BTreeMap<u64, u32> = BTreeMap::new();
-        for (index, (at, begins, token, weight)) in changes.iter().enumerate() {
+        let size = |token: &u64| sizes.get(token).copied().unwrap_or((1, 1));
+        let mut held: BTreeSet<u64> = BTreeSet::new();
+        for (index, (at, begins, token)) in changes.iter().enumerate() {
             if !begins {
                 held.remove(token);
                 continue;
             }
-            held.insert(*token, *weight);
-            let sum: u64 = held.values().map(|weight| u64::from(*weight)).sum();
-            if sum > u64::from(capacity) {
-                let end = changes[index + 1..]
-                    .iter()
-                    .find(|(_, begins, ..)| !begins)
-                    .map_or(*at, |next| next.0);
+            held.insert(*token);
+            let sum: u64 = held.iter().map(|token| u64::from(size(token).0)).sum();
+            if sum > u64::from(size(token).1) {
+                let mut later = changes[index + 1..].iter().filter(|(_, begins, _)| !begins);
                 found.push(Violation::Overlap {
                     key: key.to_owned(),
-                    tokens: held.keys().copied().collect(),
-                    during: (*at, end),
+                    tokens: held.iter().copied().collect(),
+                    during: (*at, later.next().map_or(*at, |next| next.0)),
                 });
             }
         }
@@ -316,11 +243,9 @@ impl Lock<'_> {
                 found.push(Violation::SameToken { key: key(), token });
             }
         }
-        let mut by_answer: Vec<_> = self.grants.iter().collect();
-        by_answer.sort_unstable_by_key(|grant| grant.received);
-        let mut by_start = by_answer.clone();
-        by_start.sort_unstable_by_key(|grant| grant.start());
-        let mut answered = by_answer.into_iter().peekable();
+        let mut by_start = self.grants.clone();
+        by_start.sort_unstable_by_key(Grant::start);
+        let mut answered = self.grants.iter().peekable();
         let mut greatest = 0;
         for grant in by_start {
             while let Some(earlier) = answered.next_if(|earlier| earlier.received < grant.start()) {
@@ -337,30 +262,43 @@ impl Lock<'_> {
 
     /// Nobody is granted before somebody who was in the queue before they asked for the first time.
     fn order(&self, key: &str, found: &mut Vec<Violation>) {
-        for waiter in &self.waiters {
+        for (attempt, waiter) in &self.waiters {
             let Some(gone) = waiter.gone else { continue };
-            let overtook = self.grants.iter().find(|grant| {
-                grant.attempt != waiter.attempt
+            let meanwhile = self.grants.iter();
+            let meanwhile = meanwhile.skip(
+                self.grants
+                    .partition_point(|grant| grant.received <= waiter.acked),
+            );
+            let overtook = meanwhile.take_while(|grant| grant.received < gone).find(|grant| {
+                grant.attempt != *attempt
                     && waiter.acked < grant.first_sent
-                    && grant.received < gone
-                    && !self.disturbed_between(waiter.acked, gone)
-                    && !(waiter.granted && self.token_of(waiter.attempt) < Some(grant.token))
+                    && waiter.token.is_none_or(|token| token > grant.token)
+                    && !self.leaves_room(grant, waiter)
             });
-            if let Some(grant) = overtook {
+            if let Some(grant) = overtook
+                && !self.disturbed_between(waiter.acked, gone)
+            {
                 found.push(Violation::Overtaken {
                     key: key.to_owned(),
-                    first: waiter.attempt.to_owned(),
+                    first: (*attempt).to_owned(),
                     second: grant.attempt.to_owned(),
                 });
             }
         }
     }
 
-    fn token_of(&self, attempt: &str) -> Option<u64> {
-        self.grants
-            .iter()
-            .find(|grant| grant.attempt == attempt)
-            .map(|grant| grant.token)
+    /// Is there room for `waiter` beside `grant` and those who held then? Of what can be shared, the backend keeps for
+    /// each waiter at the head what it needs, and they take it in any order.
+    fn leaves_room(&self, grant: &Grant<'_>, waiter: &Waiter) -> bool {
+        let until_then = &self.grants[..self
+            .grants
+            .partition_point(|other| other.received <= grant.received)];
+        let held = until_then.iter().filter(|other| {
+            let left = self.left.get(other.attempt);
+            left.is_none_or(|left| *left > grant.received)
+        });
+        let weight: u64 = held.map(|other| u64::from(other.weight)).sum();
+        grant.capacity > 1 && weight + u64::from(waiter.weight) <= u64::from(grant.capacity)
     }
 
     /// What is released is granted soon to somebody, if somebody waits.
@@ -370,15 +308,15 @@ impl Lock<'_> {
             return;
         }
         for &(sent, received) in &self.releases {
-            let next = self.grants.iter().map(|grant| grant.received);
-            let next = next.filter(|at| *at > sent).min().unwrap_or(u64::MAX);
-            // The longest that a waiter who was there all along had to wait.
-            let waits = self.waiters.iter().filter(|waiter| waiter.acked < sent);
-            let waited = waits
-                .filter_map(|waiter| waiter.gone)
-                .map(|gone| gone.min(next))
-                .max();
-            let Some(end) = waited else { continue };
+            let next = self.grants.partition_point(|grant| grant.received <= sent);
+            let next = self.grants.get(next).map_or(u64::MAX, |grant| grant.received);
+            if next.saturating_sub(received) <= bound {
+                continue;
+            }
+            // The longest that somebody who was there all along had to wait.
+            let waits = self.waiters.values().filter(|waiter| waiter.acked < sent);
+            let waited = waits.filter_map(|waiter| waiter.gone).max();
+            let end = waited.unwrap_or(0).min(next);
             let took = end.saturating_sub(received);
             if took > bound && !self.disturbed_between(sent, end) {
                 found.push(Violation::SlowHandOff {

@@ -6,6 +6,7 @@ fn queued(attempt: &str, sent: u64, acked: u64) -> Event {
     Event::Queued {
         key: "k".into(),
         attempt: attempt.into(),
+        weight: 1,
         sent,
         acked,
     }
@@ -213,6 +214,26 @@ fn finds_who_overtook() {
     let mut wiped = gave_up.to_vec();
     wiped.push(disturbed(8));
     assert_eq!(overtaken(&wiped), 0);
+}
+
+/// Two waiters for whom there is room may come in any order, not so where the second takes the room of the first.
+#[test]
+fn room_for_both_is_no_overtaking() {
+    let mut events = vec![
+        granted_of((2, 4), "a", 1, (0, 0, 1)),
+        queued("b", 4, 6),
+        queued("c", 7, 9),
+        granted_of((1, 4), "c", 2, (7, 10, 11)),
+        granted_of((1, 4), "b", 3, (4, 12, 13)),
+    ];
+    assert_eq!(judged(&events), [""; 0]);
+    events[3] = granted_of((2, 4), "c", 2, (7, 10, 11));
+    assert_eq!(
+        judged(&events),
+        ["k: c was granted before b, who had queued earlier"]
+    );
+    events.push(released("a", 8, 9, true));
+    assert_eq!(judged(&events), [""; 0]);
 }
 
 #[test]

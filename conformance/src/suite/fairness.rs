@@ -1,0 +1,255 @@
+//! FQ: the queue.
+
+use std::time::Duration;
+
+use lockcore::ErrorKind;
+use lockcore::driver::{Acquired, Intent};
+use lockcore::memory::Call;
+
+use super::common::{expect_error, gets, is_free_within, is_released, queue, refused};
+use crate::backend::Ability;
+use crate::context::Context;
+use crate::failure::{Checked, ensure, ensure_eq, fail};
+use crate::scenario::{Need, Scenario};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new("FQ1", "served_in_order", |cx| Box::pin(fq1(cx))).needs(&[Need::Fifo]),
+    Scenario::new("FQ2", "try_does_not_overtake", |cx| Box::pin(fq2(cx))).needs(&[Need::Fifo]),
+    Scenario::new("FQ3", "a_dead_waiter_delays_by_its_window", |cx| {
+        Box::pin(fq3(cx))
+    }),
+    Scenario::left_out(
+        "FQ4",
+        "a_waiter_whose_session_ended_is_told",
+        "no driver whose locks live by a session is built yet",
+    ),
+    Scenario::new("FQ5", "a_deleted_queue_forms_again", |cx| Box::pin(fq5(cx)))
+        .needs(&[Need::Can(Ability::Wipe)]),
+    Scenario::new("FQ6", "a_release_wakes_one", |cx| Box::pin(fq6(cx))).needs(&[Need::Fifo, Need::Push]),
+    Scenario::new("FQ7", "the_queue_outlives_its_numbers", |cx| Box::pin(fq7(cx))).needs(&[Need::Fifo]),
+    Scenario::new("FQ8", "nobody_starves", |cx| Box::pin(fq8(cx))).needs(&[Need::NoFifo]),
+];
+
+/// Waiters of several connections, one after the other into the queue, and out of it in the same order.
+async fn fq1(cx: Context) -> Checked {
+    let (a, name) = (cx.client().await?, cx.name());
+    let held = a.lock(&name).acquire().await?;
+    let mut waiters = Vec::new();
+    for _ in 0..8 {
+        let client = cx.client().await?;
+        waiters.push(queue(&cx, &client, client.lock(&name)).await?);
+    }
+    is_released(held).await?;
+    let mut last = None;
+    for (place, waiter) in waiters.into_iter().enumerate() {
+        // Those behind it cannot be over before it gives the lock back.
+        let held = cx
+            .within(&format!("waiter {place} is served"), cx.slack(), waiter)
+            .await???;
+        ensure!(Some(held.token()) > last, "waiter {place} was not in order");
+        last = Some(held.token());
+        is_released(held).await?;
+    }
+    Ok(())
+}
+
+/// A client that tries without a pause gets nothing while somebody waits; the history tells.
+async fn fq2(cx: Context) -> Checked {
+    let (c, name) = (cx.client().await?, cx.name());
+    let (a, b) = (cx.client().await?, cx.client().await?);
+    let mut held = a.lock(&name).acquire().await?;
+    let trying = {
+        let (c, name, env) = (c.clone(), name.clone(), cx.env().clone());
+        cx.spawn(async move {
+            let mut won = 0_u32;
+            loop {
+                if let Some(held) = c.lock(&name).try_acquire().await? {
+                    won += 1;
+                    is_released(held).await?;
+                    return Checked::Ok(won);
+                }
+                env.sleep(Duration::from_micros(200)).await;
+            }
+        })
+    };
+    // At any time one of the two stands in the queue before the other gives the lock back.
+    for round in 0..cx.pick(30, 100) {
+        let client = if round % 2 == 0 { &b } else { &a };
+        let waiter = queue(&cx, client, client.lock(&name)).await?;
+        is_released(held).await?;
+        held = cx.within("the waiter is served", cx.slack(), waiter).await???;
+        ensure!(!trying.is_finished(), "round {round}: a try overtook the queue");
+    }
+    is_released(held).await?;
+    // With nobody in the queue it is its turn.
+    let won = cx.within("the try is granted", cx.slack(), trying).await???;
+    ensure_eq!(won, 1);
+    Ok(())
+}
+
+/// A waiter that does not answer any more, and one whose wait is over.
+async fn fq3(cx: Context) -> Checked {
+    let mut settings = cx.settings();
+    settings.claim_window = Duration::from_millis(500);
+    let (a, dead, live) = (
+        cx.client().await?,
+        cx.client_with(settings.clone()).await?,
+        cx.client_with(settings.clone()).await?,
+    );
+    cx.expect_slow_hand_off();
+    let name = cx.name();
+    let held = a.lock(&name).acquire().await?;
+    let stopped = queue(&cx, &dead, dead.lock(&name)).await?;
+    let follower = queue(&cx, &live, live.lock(&name)).await?;
+    dead.link().partition(true);
+    is_released(held).await?;
+    let limit = settings.claim_window + cx.slack();
+    let held = cx.within("the follower is served", limit, follower).await???;
+    // It comes back, late, and stands in the queue again, or is served.
+    cx.disturbed();
+    dead.link().partition(false);
+    is_released(held).await?;
+    let held = cx
+        .within("the one that came back is served", cx.slack() * 2, stopped)
+        .await???;
+    // Whose wait is over has left.
+    let brief = queue(&cx, &dead, dead.lock(&name).wait(Duration::from_millis(100))).await;
+    let brief = cx.within("the wait ends", cx.slack(), brief?).await??;
+    expect_error(brief, ErrorKind::Timeout)?;
+    let follower = queue(&cx, &live, live.lock(&name)).await?;
+    is_released(held).await?;
+    let held = cx
+        .within("the follower is served", cx.slack(), follower)
+        .await???;
+    is_released(held).await
+}
+
+/// Somebody deletes the queue and the lock: the holder is told, and who waited is served all the same.
+async fn fq5(cx: Context) -> Checked {
+    let mut settings = cx.settings();
+    settings.waiter_ttl = Duration::from_secs(6);
+    let (a, b) = (cx.client().await?, cx.client_with(settings).await?);
+    let name = cx.name();
+    let ttl = cx.renewed_ttl();
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    let waiter = queue(&cx, &b, b.lock(&name)).await?;
+    cx.disturbed();
+    cx.at_home(|backend| async move { backend.wipe().await }).await?;
+    cx.disturbed();
+    cx.expect_slow_hand_off();
+    let next = cx
+        .within("the waiter is served", ttl + cx.late(), waiter)
+        .await???;
+    ensure!(next.token() > held.token());
+    cx.within("the holder is told", ttl + cx.slack(), held.lost())
+        .await?;
+    refused(a.lock(&name)).await?;
+    is_released(next).await
+}
+
+/// However many wait, a hand-over takes a few requests, not one of each.
+async fn fq6(cx: Context) -> Checked {
+    const WAITERS: usize = 16;
+    let (a, name) = (cx.client().await?, cx.name());
+    let mut held = a.lock(&name).acquire().await?;
+    let (mut clients, mut waiters) = (Vec::new(), Vec::new());
+    for _ in 0..WAITERS {
+        let client = cx.client().await?;
+        waiters.push(queue(&cx, &client, client.lock(&name)).await?);
+        clients.push(client);
+    }
+    let calls = || {
+        clients
+            .iter()
+            .map(|client| client.link().calls(Call::Acquire))
+            .sum::<u64>()
+    };
+    let before = calls();
+    for waiter in waiters {
+        is_released(held).await?;
+        held = cx.within("the waiter is served", cx.slack(), waiter).await???;
+    }
+    is_released(held).await?;
+    // One claim of each, and here and there one that was woken for nothing.
+    let most = 2 * u64::try_from(WAITERS)?;
+    let used = calls() - before;
+    ensure!(
+        used <= most,
+        "{used} requests for {WAITERS} hand-overs: a herd was woken"
+    );
+    Ok(())
+}
+
+/// Tickets that are handed back may be large: those who come after them still come after them.
+async fn fq7(cx: Context) -> Checked {
+    let driver = cx.driver().await?;
+    let ttl = Duration::from_secs(60);
+    for ticket in [(1 << 31) - 1, (1_u64 << 32) - 1, (1 << 53) - 4] {
+        let name = cx.name();
+        let holder = cx.claim(&name, ttl)?;
+        let Acquired::Granted(_) = driver.acquire(&holder, Intent::Try).await? else {
+            fail!("a free lock was refused");
+        };
+        let mut waiters = Vec::new();
+        for ticket in [Some(ticket), None, None] {
+            let mut claim = cx.claim(&name, ttl)?;
+            claim.claim_window = Duration::from_secs(20);
+            let Acquired::Busy(_) = driver.acquire(&claim, Intent::Wait { ticket }).await? else {
+                fail!("a held lock was granted");
+            };
+            waiters.push(claim);
+        }
+        let mut last = holder;
+        for place in 0..waiters.len() {
+            driver.release(&last).await?;
+            // Those behind ask first.
+            for waiter in waiters.iter().skip(place).rev() {
+                let granted = matches!(
+                    driver.acquire(waiter, Intent::Wait { ticket: None }).await?,
+                    Acquired::Granted(_)
+                );
+                let first = waiter.attempt == waiters[place].attempt;
+                ensure!(granted == first, "ticket {ticket}: out of order at place {place}");
+            }
+            last = waiters[place].clone();
+        }
+        driver.release(&last).await?;
+    }
+    Ok(driver.close().await?)
+}
+
+/// Where there is no order, everybody is served all the same.
+async fn fq8(cx: Context) -> Checked {
+    let name = cx.name();
+    let mut tasks = Vec::new();
+    let end = cx.now().after(Duration::from_secs(10));
+    for _ in 0..4 {
+        let (client, name, env) = (cx.client().await?, name.clone(), cx.env().clone());
+        tasks.push(cx.spawn(async move {
+            let mut served = 0_u32;
+            while env.now() < end {
+                let held = client.lock(&name).acquire().await?;
+                env.sleep(Duration::from_millis(1)).await;
+                is_released(held).await?;
+                served += 1;
+            }
+            Checked::Ok(served)
+        }));
+    }
+    let mut served = Vec::new();
+    for task in tasks {
+        served.push(task.await??);
+    }
+    let most = served.iter().max().copied().unwrap_or(0);
+    ensure!(
+        served.iter().all(|times| times * 50 > most),
+        "somebody was served fifty times as often as somebody else: {served:?}"
+    );
+    let (client, held) = (
+        cx.client().await?,
+        gets(cx.client().await?.lock(&name), cx.slack()).await?,
+    );
+    refused(client.lock(&name)).await?;
+    is_released(held).await?;
+    is_free_within(&client, &name, cx.slack()).await
+}

@@ -1,0 +1,413 @@
+//! RN: leases that live are renewed, and only those.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockcore::driver::{Acquired, Intent, Lease, Released, Renewal};
+use lockcore::memory::{Call, Fault};
+use lockcore::{ErrorKind, LossReason};
+
+use super::common::{
+    expect_error, gets, in_another_runtime, is_free_within, is_released, poll_once, random, refused,
+    stand_still,
+};
+use crate::backend::Ability;
+use crate::client::Held;
+use crate::context::Context;
+use crate::failure::{Checked, ensure, ensure_eq, fail};
+use crate::scenario::{Need, Scenario};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new("RN1", "held_for_ten_ttls", |cx| Box::pin(rn1(cx))),
+    Scenario::new("RN2", "renewal_stops_with_the_lock", |cx| Box::pin(rn2(cx))),
+    Scenario::new("RN3", "a_release_is_not_undone_by_a_renewal", |cx| {
+        Box::pin(rn3(cx))
+    }),
+    Scenario::new("RN4", "failed_renewals_are_survived", |cx| Box::pin(rn4(cx))),
+    Scenario::new("RN5", "a_refused_renewal_is_a_loss", |cx| Box::pin(rn5(cx)))
+        .needs(&[Need::Can(Ability::DeleteLock)]),
+    Scenario::new("RN6", "unanswered_renewals_are_a_loss_in_time", |cx| {
+        Box::pin(rn6(cx))
+    }),
+    Scenario::new("RN7", "nobody_renews_the_successors_lock", |cx| Box::pin(rn7(cx))),
+    Scenario::new("RN8", "locks_of_one_manager_are_renewed_apart", |cx| {
+        Box::pin(rn8(cx))
+    }),
+    Scenario::new("RN9", "a_blocked_executor_holds_nothing", |cx| Box::pin(rn9(cx))).needs(&[Need::Stall]),
+    Scenario::new("RN10", "max_hold_ends_it", |cx| Box::pin(rn10(cx))),
+    Scenario::new("RN11", "a_thousand_locks_in_few_requests", |cx| {
+        Box::pin(rn11(cx))
+    }),
+    Scenario::new("RN12", "renew_for_sets_the_rest", |cx| Box::pin(rn12(cx))),
+    Scenario::new("RN13", "renewal_survives_a_reconnect", |cx| Box::pin(rn13(cx)))
+        .needs(&[Need::Can(Ability::KillConnections)]),
+];
+
+async fn rn1(cx: Context) -> Checked {
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let ttl = cx.renewed_ttl();
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    for _ in 0..cx.pick(15, 30) {
+        cx.sleep(ttl / 3).await;
+        ensure!(held.is_held(), "lost under renewal");
+        refused(b.lock(&name)).await?;
+    }
+    is_released(held).await
+}
+
+/// After a release, a drop, a cancelled holder and a loss nothing is sent any more.
+async fn rn2(cx: Context) -> Checked {
+    let mut ends = Vec::new();
+    for end in ["release", "drop", "cancel", "loss"] {
+        let (client, cx2, name) = (cx.client().await?, cx.clone(), cx.name());
+        ends.push(cx.spawn(async move {
+            let ttl = cx2.renewed_ttl();
+            let held = client.lock(&name).ttl(ttl).acquire().await?;
+            cx2.sleep(ttl).await;
+            ensure!(client.link().calls(Call::Renew) > 0, "it is not renewed at all");
+            match end {
+                "release" => is_released(held).await?,
+                "drop" => drop(held),
+                "cancel" => {
+                    let holder = cx2.spawn(async move {
+                        let _held = held;
+                        std::future::pending::<()>().await;
+                    });
+                    cx2.sleep(Duration::from_millis(10)).await;
+                    holder.abort();
+                    ensure!(holder.await.is_err());
+                }
+                _ => {
+                    client.link().partition(true);
+                    held.lost().await;
+                    client.link().partition(false);
+                }
+            }
+            // Clean-up, and answers under way.
+            cx2.sleep(Duration::from_secs(1)).await;
+            let before = client.link().all_calls();
+            cx2.sleep(ttl * 3).await;
+            let after = client.link().all_calls();
+            ensure!(
+                after == before,
+                "{} requests long after the {end}",
+                after - before
+            );
+            Checked::Ok(())
+        }));
+    }
+    for end in ends {
+        end.await??;
+    }
+    Ok(())
+}
+
+/// Whatever the order in which a renewal and a release arrive, the lock is free in the end.
+async fn rn3(cx: Context) -> Checked {
+    let (a, b) = (cx.client().await?, cx.client().await?);
+    let name = cx.name();
+    for round in 0..cx.pick(20_u32, 200) {
+        let held = a.lock(&name).acquire().await?;
+        // Held up on its way, at random: it arrives before the release, or after it.
+        let delay = Duration::from_millis(1 + u64::from(random(cx.env(), 9)));
+        a.link().next(Call::Renew, Fault::DelayRequest(delay));
+        {
+            let mut renewing = Box::pin(held.renew());
+            ensure!(
+                poll_once(&mut renewing).await.is_pending(),
+                "round {round}: renewed at once"
+            );
+        }
+        cx.sleep(Duration::from_millis(u64::from(random(cx.env(), 10))))
+            .await;
+        is_released(held).await?;
+        cx.sleep(Duration::from_millis(10)).await;
+        is_free_within(&b, &name, cx.slack()).await?;
+    }
+    // The same at the driver, as close together as can be.
+    let driver = cx.driver().await?;
+    let ttl = Duration::from_secs(60);
+    for round in 0..cx.pick(200_u32, 1000) {
+        let claim = cx.claim(&name, ttl)?;
+        let Acquired::Granted(grant) = driver.acquire(&claim, Intent::Try).await? else {
+            fail!("round {round}: a renewal undid the release before");
+        };
+        let leases = [Lease::new(claim.clone().into(), grant.token, ttl)];
+        let (renewed, released) = if round % 2 == 0 {
+            tokio::join!(driver.renew(&leases), driver.release(&claim))
+        } else {
+            let (released, renewed) = tokio::join!(driver.release(&claim), driver.renew(&leases));
+            (renewed, released)
+        };
+        ensure_eq!(released?, Released::Released);
+        ensure!(matches!(renewed?[..], [Renewal::Renewed | Renewal::NotHeld]));
+    }
+    is_free_within(&b, &name, cx.slack()).await?;
+    Ok(driver.close().await?)
+}
+
+/// Renewals that fail, one or several, leave the lock held if one comes through in time.
+async fn rn4(cx: Context) -> Checked {
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let ttl = cx.renewed_ttl() * 2;
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    let mut lost = Box::pin(held.lost());
+    let refuse = Some(Fault::Refuse(ErrorKind::Unavailable));
+    for faults in [
+        vec![refuse],
+        vec![Some(Fault::LoseReply)],
+        vec![refuse, refuse, Some(Fault::LoseReply)],
+    ] {
+        let struck = a.link().calls(Call::Renew) + u64::try_from(faults.len())?;
+        a.link().script_faults(Call::Renew, faults);
+        cx.eventually("the faults have struck", ttl, || async {
+            Ok(a.link().calls(Call::Renew) > struck)
+        })
+        .await?;
+        ensure!(held.is_held(), "lost by a failed renewal");
+    }
+    cx.sleep(ttl).await;
+    ensure!(held.is_held());
+    ensure!(poll_once(&mut lost).await.is_pending());
+    refused(b.lock(&name)).await?;
+    is_released(held).await
+}
+
+/// The backend says that the lock is gone: it is lost with the next renewal.
+async fn rn5(cx: Context) -> Checked {
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let ttl = cx.renewed_ttl() * 4;
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    let lost = held.lost();
+    let resource = a.resource(lockcore::Kind::Mutex, &name)?;
+    cx.disturbed();
+    cx.at_home(|backend| async move { backend.delete_lock(&resource).await })
+        .await?;
+    cx.disturbed();
+    let reason = cx.within("the loss is told", ttl / 3 + cx.slack(), lost).await?;
+    ensure_eq!(reason, LossReason::Revoked);
+    ensure!(!held.is_held());
+    is_free_within(&b, &name, cx.slack()).await
+}
+
+/// Silence changes nothing: the loss is told by the local deadline, before somebody else can have the lock.
+async fn rn6(cx: Context) -> Checked {
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    cx.expect_slow_hand_off();
+    let ttl = cx.renewed_ttl();
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    cx.sleep(ttl).await;
+    let lost = held.lost();
+    a.link().partition(true);
+    let left = held.remaining();
+    let waiting = cx.spawn(b.lock(&name).acquire());
+    let reason = cx.within("the loss is told", left + cx.slack(), lost).await?;
+    ensure_eq!(reason, LossReason::Unreachable);
+    ensure!(!held.is_held());
+    ensure!(
+        cx.pick(true, !waiting.is_finished()),
+        "granted before the loss was told"
+    );
+    let next = cx
+        .within("the next one has it", ttl + cx.late(), waiting)
+        .await???;
+    ensure!(next.token() > held.token());
+    a.link().partition(false);
+    is_released(next).await
+}
+
+/// A renewal that arrives when the lock is somebody else's does not prolong it.
+async fn rn7(cx: Context) -> Checked {
+    let mut settings = cx.settings();
+    settings.op_timeout = Duration::from_secs(60);
+    let (a, b, c) = (
+        cx.client_with(settings).await?,
+        cx.client().await?,
+        cx.client().await?,
+    );
+    let (name, ttl) = (cx.name(), cx.expiring_ttl());
+    // Renewed after at most a third of the TTL; it arrives when the next lease has begun.
+    let late = ttl + cx.late();
+    a.link().next(Call::Renew, Fault::DelayRequest(late));
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    held.lost().await;
+    let next_ttl = late + ttl;
+    let next = gets(b.lock(&name).ttl(next_ttl).auto_renew(false), ttl + cx.late()).await?;
+    let sent = cx.now();
+    cx.within("the late renewal arrives", late * 2, next.lost())
+        .await?;
+    is_free_within(&c, &name, cx.late()).await?;
+    let took = cx.now().since(sent);
+    ensure!(
+        took <= next_ttl + cx.late(),
+        "the next lease lasted {took:?}, not {next_ttl:?}"
+    );
+    ensure!(!held.is_held());
+    Ok(())
+}
+
+async fn rn8(cx: Context) -> Checked {
+    let (a, b, one, two) = (cx.client().await?, cx.client().await?, cx.name(), cx.name());
+    let ttl = cx.renewed_ttl();
+    let first = a.lock(&one).ttl(ttl).acquire().await?;
+    let second = a.lock(&two).ttl(ttl).acquire().await?;
+    cx.sleep(ttl * 2).await;
+    is_released(first).await?;
+    let first = b.lock(&one).ttl(ttl).acquire().await?;
+    cx.sleep(ttl * 2).await;
+    ensure!(
+        second.is_held(),
+        "lost when another lock of its manager was released"
+    );
+    refused(b.lock(&two)).await?;
+    is_released(second).await?;
+    cx.sleep(ttl * 2).await;
+    ensure!(first.is_held());
+    is_released(first).await
+}
+
+/// A process that stands still for longer than its lease finds that it holds nothing, at the first look.
+async fn rn9(cx: Context) -> Checked {
+    let (b, name, ttl) = (cx.client().await?, cx.name(), cx.expiring_ttl());
+    if cx.is_virtual() {
+        let held = cx.client().await?.lock(&name).ttl(ttl).acquire().await?;
+        stand_still(ttl).await;
+        ensure!(!held.is_held(), "held at the first look");
+        ensure!(held.remaining().is_zero());
+        expect_error(held.check(), ErrorKind::Lost)?;
+        ensure_eq!(held.lost().await, LossReason::Expired);
+        return is_free_within(&b, &name, cx.late()).await;
+    }
+    cx.expect_residue();
+    let (backend, settings, lock, late) = (Arc::clone(cx.backend()), cx.settings(), name.clone(), cx.late());
+    let stalled = in_another_runtime(move || async move {
+        let env = lockcore::Env::system();
+        let (driver, context) = backend.driver(&env).await?;
+        let manager = lockcore::Manager::from_arc(driver, context, settings)?;
+        let guard = lockcore::LockManager::lock(&manager, &lock)
+            .ttl(ttl)
+            .acquire()
+            .await?;
+        block_this_thread(ttl + late);
+        Ok((guard.is_held(), guard.token()))
+    });
+    let next = gets(b.lock(&name), ttl + cx.late() * 2).await;
+    let joined = tokio::task::spawn_blocking(move || stalled.join()).await?;
+    let Ok(stalled) = joined else {
+        fail!("the stalled thread panicked")
+    };
+    let (still_held, token) = stalled?;
+    ensure!(!still_held, "held at the first look");
+    // It may have come before the stalled one had begun; then it was released for nobody.
+    let next = next?;
+    ensure!(next.token() != token);
+    is_released(next).await
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a runtime that is blocked is what is wanted"
+)]
+fn block_this_thread(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+async fn rn10(cx: Context) -> Checked {
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let ttl = cx.renewed_ttl();
+    let max_hold = ttl * 2 + ttl / 2;
+    let start = cx.now();
+    let held = a.lock(&name).ttl(ttl).max_hold(max_hold).acquire().await?;
+    let next = cx.spawn(b.lock(&name).acquire());
+    let reason = cx.within("the end", max_hold + cx.slack(), held.lost()).await?;
+    ensure_eq!(reason, LossReason::MaxHold);
+    let took = cx.now().since(start);
+    ensure!(took >= max_hold, "it ended after {took:?}");
+    ensure!(!held.is_held());
+    // It is given back, not left to its TTL; but a slow machine may take as long.
+    let next = cx.within("the next one has it", cx.slack(), next).await???;
+    is_released(next).await
+}
+
+/// Many leases share requests, and none is lost.
+async fn rn11(cx: Context) -> Checked {
+    const LOCKS: usize = 1000;
+    let a = cx.client().await?;
+    let ttl = cx.capabilities().effective_ttl(Duration::from_secs(12));
+    let mut held: Vec<Held> = Vec::new();
+    for _ in 0..LOCKS / 50 {
+        let requests = (0..50).map(|_| a.lock(&cx.name()).ttl(ttl).acquire());
+        for acquired in futures_util::future::join_all(requests).await {
+            held.push(acquired?);
+        }
+    }
+    let (before, start) = (a.link().calls(Call::Renew), cx.now());
+    cx.sleep(ttl + ttl / 2).await;
+    let lost = held.iter().filter(|held| !held.is_held()).count();
+    ensure_eq!(lost, 0);
+    // Each is renewed after a sixth to a third of its TTL; in that time they fall into five slots at most.
+    let periods = cx.now().since(start).as_millis() / (ttl / 6).as_millis() + 1;
+    let batch = cx.capabilities().renew_batch.max(1);
+    let most = u64::try_from(periods)? * (5 + u64::try_from(LOCKS.div_ceil(batch))?);
+    let calls = a.link().calls(Call::Renew) - before;
+    ensure!(
+        calls <= most,
+        "{calls} requests to renew {LOCKS} locks, {most} at most"
+    );
+    ensure!(calls > 0);
+    let releases = held.into_iter().map(is_released);
+    for released in futures_util::future::join_all(releases).await {
+        released?;
+    }
+    Ok(())
+}
+
+/// An explicit renewal replaces what is left, by more or by less.
+async fn rn12(cx: Context) -> Checked {
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let (short, long) = (cx.expiring_ttl(), cx.renewed_ttl() * 10);
+    let held = a
+        .lock(&name)
+        .ttl(cx.renewed_ttl() * 2)
+        .auto_renew(false)
+        .acquire()
+        .await?;
+    let token = held.token();
+    for _ in 0..2 {
+        held.renew_for(long).await?;
+        let left = held.remaining();
+        ensure!(left <= long, "{left:?} are more than {long:?}");
+        ensure!(
+            left + cx.slack() + long / 50 >= long,
+            "{left:?} are less than {long:?}"
+        );
+    }
+    for bad in [Duration::ZERO, Duration::MAX] {
+        expect_error(held.renew_for(bad).await, ErrorKind::Invalid)?;
+    }
+    ensure!(held.is_held());
+    ensure_eq!(held.token(), token);
+    held.renew_for(short).await?;
+    ensure!(held.remaining() <= short);
+    ensure_eq!(held.ttl(), short);
+    let next = gets(b.lock(&name), short + cx.late()).await?;
+    ensure!(!held.is_held());
+    is_released(next).await
+}
+
+/// Connections that the server cuts are made again before a lease runs out.
+async fn rn13(cx: Context) -> Checked {
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let ttl = cx.renewed_ttl() * 3;
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    for _ in 0..2 {
+        cx.at_home(|backend| async move { backend.kill_connections().await })
+            .await?;
+        cx.sleep(ttl / 2).await;
+        ensure!(held.is_held(), "lost by a reconnect");
+    }
+    cx.sleep(ttl).await;
+    ensure!(held.is_held(), "not renewed after a reconnect");
+    refused(b.lock(&name)).await?;
+    is_released(held).await
+}
