@@ -20,7 +20,6 @@ use crate::name::Resource;
 use crate::options::{Options, Wait};
 use crate::schedule::recheck;
 use crate::signals::Registration;
-use crate::upkeep::Command;
 
 /// What is acquired, after validation; the same for every attempt of one lock object.
 #[derive(Debug)]
@@ -214,11 +213,7 @@ impl Target {
     }
 
     fn guard(&self, held: Arc<crate::held::Held>, sent: Instant) -> Guard {
-        // Without an upkeep the manager is closed, and the guard lives by its own clock.
-        self.core
-            .commands
-            .send(Command::Track(Arc::clone(&held), sent))
-            .ok();
+        self.core.upkeep.track(Arc::clone(&held), sent);
         Guard::new(Arc::clone(&self.core), held)
     }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -21,7 +20,7 @@ use crate::manager::RoundedTtls;
 use crate::name::LockName;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::upkeep::Command;
+use crate::upkeep::Upkeep;
 
 /// The first and the longest pause between tries to clean up.
 const CLEAN_UP_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -45,7 +44,10 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) signals: Signals,
     pub(crate) gates: Arc<Gates>,
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) upkeep: Arc<Upkeep>,
+    /// Ends the upkeep's task with the last holder of this.
+    #[expect(dead_code, reason = "its drop is its use")]
+    pub(crate) gone: DropGuard,
     pub(crate) closed: CancellationToken,
     /// Cancelled when `close` has finished.
     pub(crate) close_done: CancellationToken,

@@ -19,7 +19,6 @@ use crate::lease_word::LeaseState;
 use crate::loss::LossReason;
 use crate::name::{Kind, LockName};
 use crate::settings::validate_ttl;
-use crate::upkeep::Command;
 
 /// What became of a release that the backend answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -188,7 +187,7 @@ impl Guard {
             self.held.set_ttl(ttl);
             let renewal = self.held.renewing(ttl, sent);
             let attempt = self.held.claim.attempt;
-            self.core.commands.send(Command::Reschedule(attempt, sent)).ok();
+            self.core.upkeep.retime(attempt, sent);
             let lease = Lease::new(Arc::clone(&self.held.claim), self.held.token, ttl);
             let answer = shared
                 .bounded(shared.renew_call(vec![lease], vec![renewal]))
@@ -201,8 +200,7 @@ impl Guard {
                 )),
                 Some(Renewal::NotHeld) => {
                     self.held.lose(LossReason::Revoked);
-                    let lost = Command::Lose(attempt, LossReason::Revoked);
-                    self.core.commands.send(lost).ok();
+                    self.core.upkeep.lose(attempt, LossReason::Revoked);
                     self.check()
                 }
             }
@@ -233,7 +231,7 @@ impl Guard {
             under_way: None,
         };
         let sending = pending.send();
-        self.core.commands.send(Command::Forget(held.claim.attempt)).ok();
+        self.core.upkeep.forget(held.claim.attempt);
         sending.await
     }
 
@@ -255,10 +253,7 @@ impl Drop for Guard {
                 .shared
                 .clean_up(Arc::clone(&self.held.claim), Vec::new());
             // Last: a closing manager waits for what is held, then for clean-ups.
-            self.core
-                .commands
-                .send(Command::Forget(self.held.claim.attempt))
-                .ok();
+            self.core.upkeep.forget(self.held.claim.attempt);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +18,7 @@ use crate::lock::{LockBuilder, Share};
 use crate::loss::LossReason;
 use crate::name::{Kind, LockName, Resource, decode_key};
 use crate::settings::Settings;
-use crate::upkeep::{Command, Upkeep};
+use crate::upkeep::Upkeep;
 
 /// Hands out locks on one backend. Object-safe: an application keeps an `Arc<dyn LockManager>` and does not know
 /// which backend it is.
@@ -159,14 +158,16 @@ impl Manager {
             clean_ups,
             rounded: Mutex::default(),
         });
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let upkeep = Upkeep::new(Arc::clone(&shared), (&commands, receiver), held_signals);
-        drop(shared.env.spawn(upkeep.run()));
+        let upkeep = Arc::new(Upkeep::new(Arc::clone(&shared)));
+        let gone = CancellationToken::new();
+        let task = Arc::clone(&upkeep).run(held_signals, gone.clone());
+        drop(shared.env.spawn(task));
         let core = Core {
             shared,
             signals,
             gates: Arc::<Gates>::default(),
-            commands,
+            upkeep,
+            gone: gone.drop_guard(),
             closed: CancellationToken::new(),
             close_done: CancellationToken::new(),
         };
@@ -297,13 +298,9 @@ impl Manager {
 impl Core {
     async fn drain(&self) -> Result<()> {
         let shared = &self.shared;
-        let (sender, drained) = oneshot::channel();
-        self.commands.send(Command::Drained(sender)).ok();
+        let drained = self.upkeep.drained();
         if shared.env.timeout(shared.settings.drain, drained).await.is_none() {
-            let (sender, drained) = oneshot::channel();
-            self.commands.send(Command::LoseAll(LossReason::Closed)).ok();
-            self.commands.send(Command::Drained(sender)).ok();
-            drained.await.ok();
+            self.upkeep.lose_all(LossReason::Closed);
         }
         shared.clean_ups.close();
         // Clean-up that the backend does not answer is left to the TTL: closing has an end.
