@@ -38,8 +38,17 @@ pub(crate) fn key(resource: &Resource) -> Arc<str> {
 /// A waiter at the front of a queue.
 #[derive(Debug)]
 struct Head {
-    attempt: AttemptId,
+    attempt: String,
     wake: Option<String>,
+}
+
+impl Head {
+    /// A row that no driver wrote is as good as dead.
+    fn send(&self, wake: &Wake, message: impl FnOnce(AttemptId) -> Message) -> Sent {
+        AttemptId::from_hex(&self.attempt).map_or(Sent::Dead, |attempt| {
+            wake.send(self.wake.as_deref(), message(attempt))
+        })
+    }
 }
 
 impl Shared {
@@ -67,10 +76,7 @@ impl Shared {
         }
         values.extend([
             i64::from(waits).into(),
-            ticket
-                .map(|ticket| i64::try_from(ticket).unwrap_or(i64::MAX))
-                .into(),
-            database.clock.now(&database.env).into(),
+            ticket.map(clock_reading).into(),
             nanos(claim.waiter_ttl).into(),
             nanos(claim.claim_window).into(),
             Value::Null,
@@ -83,7 +89,7 @@ impl Shared {
             };
             // It may be our turn now.
             if let Some(last) = values.last_mut() {
-                *last = dead.to_hex().into();
+                *last = dead.into();
             }
         }
     }
@@ -111,7 +117,7 @@ impl Shared {
         let mut dead = self.announce(&answer, window)?;
         while let Some(waiter) = dead {
             if let Some(last) = values.last_mut() {
-                *last = waiter.to_hex().into();
+                *last = waiter.into();
             }
             // The lock is free already. If this fails, the reservation runs out, and those who stand by go on.
             let Ok(answer) = database.write(RELEASE, &values).await else {
@@ -124,27 +130,22 @@ impl Shared {
 
     /// Tells the head of a queue that the lock is reserved for it, and the ones behind it to stand by for the case that
     /// it is stopped. Gives the head when its process is gone.
-    fn announce(&self, answer: &Answer, window: Duration) -> Result<Option<AttemptId>> {
+    fn announce(&self, answer: &Answer, window: Duration) -> Result<Option<String>> {
         let mut heads = Vec::new();
         for row in tagged(answer, "head") {
             let row = row?;
-            let attempt: String = get(row, 1)?;
-            let attempt = AttemptId::from_hex(&attempt)
-                .ok_or_else(|| Error::new(ErrorKind::Internal, "a waiter's row has no attempt id"))?;
-            let wake: Option<String> = get(row, 2)?;
+            let (attempt, wake) = (get(row, 1)?, get(row, 2)?);
             heads.push(Head { attempt, wake });
         }
-        let Some((first, others)) = heads.split_first() else {
+        let mut heads = heads.into_iter();
+        let Some(first) = heads.next() else {
             return Ok(None);
         };
-        for (place, other) in (1_u32..).zip(others) {
+        for (place, other) in (1_u32..).zip(heads) {
             let delay = window.saturating_mul(place).saturating_add(STANDBY_SLACK * place);
-            self.wake
-                .send(other.wake.as_deref(), Message::stand_by(other.attempt, delay));
+            other.send(&self.wake, |attempt| Message::stand_by(attempt, delay));
         }
-        let sent = self
-            .wake
-            .send(first.wake.as_deref(), Message::Look(first.attempt));
+        let sent = first.send(&self.wake, Message::Look);
         Ok((sent == Sent::Dead).then_some(first.attempt))
     }
 }
@@ -206,6 +207,11 @@ fn token_of(value: i64) -> Token {
 
 fn until(now: i64, expires: i64) -> Duration {
     Duration::from_nanos(u64::try_from(expires.saturating_sub(now)).unwrap_or(0))
+}
+
+/// A ticket for the table. One that no clock gave must leave room for those behind it.
+fn clock_reading(ticket: u64) -> i64 {
+    i64::try_from(ticket).unwrap_or(i64::MAX).min(i64::MAX / 2)
 }
 
 /// A duration for the table; the longest ones that lockcore allows are days.

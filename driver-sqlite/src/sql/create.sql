@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS leasehold_lock (
     details TEXT NOT NULL      -- who it is, for people
 ) STRICT;
 
--- One row for each waiter. Tickets are clock readings, so they grow in order of arrival.
+-- One row for each waiter. A ticket is a clock reading, past those before it: it keeps its place in the queue when the
+-- waiter was dropped and comes back.
 CREATE TABLE IF NOT EXISTS leasehold_waiter (
     key TEXT NOT NULL,
     ticket INTEGER NOT NULL,

@@ -266,3 +266,23 @@ async fn force_takes_the_lock_from_its_holder() {
     assert_eq!(driver.release(&holder).await.unwrap(), Released::NotHeld);
     assert!(driver.grant(&waiter, WAIT).await.token > token);
 }
+
+#[tokio::test]
+async fn a_waiter_that_no_driver_wrote_is_skipped() {
+    let place = Place::new();
+    let driver = driver(&place.path).await;
+    let (holder, waiter) = (claim("q"), claim("q"));
+    driver.grant(&holder, Intent::Try).await;
+    place
+        .sql(
+            "INSERT INTO leasehold_waiter (key, ticket, attempt, deadline, wake) \
+             VALUES ('default/m/q', 1, 'nobody', 9223372036854775807, '../../nowhere')",
+        )
+        .await;
+    // A ticket that no clock gave.
+    let ticket = Some(u64::MAX);
+    assert_eq!(driver.busy(&waiter, Intent::Wait { ticket }).await.ahead, Some(1));
+    assert_eq!(driver.busy(&claim("q"), WAIT).await.ahead, Some(2));
+    driver.free(&holder).await;
+    driver.grant(&waiter, WAIT).await;
+}
