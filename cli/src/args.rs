@@ -8,53 +8,20 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use leasehold::{MAX_TTL, Wait};
 
+use crate::help;
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-const AFTER: &str = "\
-Examples:
-  leasehold run nightly-report -- ./report.sh
-  leasehold run --wait 0 cron/backup -- ./backup.sh      # skip it when another machine is at it
-  LEASEHOLD_URL=redis://:secret@db:6379 leasehold run --wait 10m migrate -- ./migrate up
-  leasehold status nightly-report
-  leasehold list --json cron/ | jq '.[].name'
-
-Backends:
-  sqlite:/path/locks.db          the processes of one machine (the default, in the user's state folder)
-  redis://user:password@host/0   Redis and Valkey; rediss:// with TLS, redis+unix:///path for a socket
-  memory:                        this process alone, for a try
-  Options ride in the query, such as ?namespace=app&ttl=1m. A password is safer in LEASEHOLD_URL
-  than on the command line, which other users can see.
-
-Exit status:
-  run ends with CMD's own: its code, or 128 + N when signal N ended it. Otherwise:
-   64  the command line, a name, an option or the URL is wrong
-   69  the backend cannot be reached or does not answer
-   70  a bug, here or in the backend
-   71  the operating system refused something
-   74  the output could not be written
-   75  the lock was busy to the end of the wait; CMD was not run
-   77  the backend refused the login or the operation
-   78  there is no place for the default's file: give a URL
-   79  the lock was lost while CMD ran; CMD was stopped
-  126  CMD cannot be run
-  127  CMD was not found
-  128 + N when signal N ended the wait for the lock
-
-Environment:
-  LEASEHOLD_URL   the backend, when there is no --url
-  LEASEHOLD_LOG   what to log to stderr, such as debug or lockcore=trace
-  NO_COLOR        no colours, also on a terminal";
-
 /// Distributed locks for shell scripts and services.
 ///
 /// `leasehold run NAME -- CMD` runs CMD while this machine, or the whole fleet, has nobody else running something under
 /// the same name. The lock is renewed while CMD runs, and freed when CMD has ended, however it ended.
 #[derive(Debug, Parser)]
-#[command(name = "leasehold", version, styles = STYLES, max_term_width = 100, after_long_help = AFTER)]
+#[command(name = "leasehold", version, styles = STYLES, max_term_width = 100, after_long_help = help::PROGRAM)]
 #[command(subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -65,6 +32,7 @@ pub(crate) struct Cli {
 
 /// What every command understands.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
     /// The backend, such as redis://host, sqlite:/path/locks.db or memory:
     ///
@@ -90,42 +58,12 @@ pub(crate) enum Command {
     Man(Man),
 }
 
-const RUN_AFTER: &str = "\
-Examples:
-  leasehold run nightly-report -- ./report.sh
-  leasehold run --wait 0 cron/backup -- ./backup.sh; [ $? -eq 75 ] && echo 'somebody else is at it'
-  leasehold run --ttl 10s --label \"$(hostname -f) deploy\" deploy/web -- ./deploy.sh
-  leasehold run counter -- sh -c 'echo \"my token is $LEASEHOLD_TOKEN\"'
-
-CMD finds in its environment:
-  LEASEHOLD_NAME   the lock's name
-  LEASEHOLD_TOKEN  the fencing token: larger than that of every earlier holder. Let the store that CMD
-                   writes to refuse a smaller one than it has seen.
-  LEASEHOLD_OWNER  who holds it, as `leasehold status` shows it
-
-When the lock is lost:
-  A lock is lost when the backend stays silent until the lease is nearly over, or says that somebody else
-  has it. With --on-lost term CMD gets TERM while the lease still has the grace period to go (at most a
-  third of the TTL), and KILL before anybody else can have the lock; when the lock was taken away, TERM at
-  once and KILL after the grace period. The exit status is 79.
-
-Signals:
-  INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to CMD, and the lock is freed when CMD has ended.
-  While the lock is waited for they end the wait, and the place in the queue is given up. HUP
-  stays ignored under nohup.
-  CMD has a process group of its own, and signals go to all of it. Started in the foreground of a
-  terminal, CMD stays in that group, so that it can read the terminal; Ctrl-C and Ctrl-\\ then reach CMD
-  from the terminal, so INT and QUIT are not passed on a second time, and other signals go to CMD alone.
-  On SIGTSTP (Ctrl-Z) program and CMD stop together: a lock that ran out meanwhile is lost on SIGCONT.
-  When this program itself is killed with SIGKILL, CMD is killed too (on Linux and FreeBSD; elsewhere it
-  runs on, and the lock is free after its TTL).";
-
 /// Run CMD under a lock
 ///
 /// Waits for the lock, runs CMD while it is held, renews it as long as CMD runs, and frees it when CMD has ended. Ends
 /// with CMD's exit status.
 #[derive(Debug, Args)]
-#[command(after_long_help = RUN_AFTER)]
+#[command(after_long_help = help::RUN)]
 pub(crate) struct Run {
     /// How long the lock outlives this program if it dies: over 0, at most 24h [default: 30s]
     ///
@@ -158,7 +96,7 @@ pub(crate) enum OnLost {
     Term,
     /// KILL
     Kill,
-    /// Nothing: CMD runs on without the lock, its exit status is passed on, and stderr says so
+    /// Nothing: CMD runs on without the lock
     Ignore,
 }
 
@@ -166,13 +104,7 @@ pub(crate) enum OnLost {
 ///
 /// The exit status is 0 whether it is held or free.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  leasehold status nightly-report
-  leasehold status --json nightly-report | jq -r '.[].holders[].owner.host'
-
---json prints a list with one entry for each kind of lock of this name: name, kind, holders (owner: host,
-pid, label; token, remaining_ms, since, weight) and waiters.")]
+#[command(after_long_help = help::STATUS)]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) format: Format,
@@ -182,13 +114,7 @@ pub(crate) struct Status {
 
 /// List the locks that are held
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  leasehold list
-  leasehold list cron/
-  leasehold list --json | jq -r '.[] | select(.waiters > 0) | .name'
-
---json prints a list with entries like those of `leasehold status --json`.")]
+#[command(after_long_help = help::LIST)]
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) format: Format,
@@ -202,11 +128,7 @@ pub(crate) struct List {
 /// For when you know that the holder is wrong. A holder that lives learns of it at once or with its next renewal, and
 /// `leasehold run` then stops its CMD. Until then two may work at the same time: only fencing tokens help there.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Example:
-  leasehold status nightly-report && leasehold release --force nightly-report
-
-The exit status is 0 whether somebody held it or not; --json prints {\"name\": .., \"released\": true or false}.")]
+#[command(after_long_help = help::RELEASE)]
 pub(crate) struct Release {
     /// Yes, take it away from its holder
     #[arg(long)]
@@ -219,9 +141,7 @@ pub(crate) struct Release {
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Example:
-  leasehold completions bash > ~/.local/share/bash-completion/completions/leasehold")]
+#[command(after_long_help = help::COMPLETIONS)]
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: Shell,
@@ -229,9 +149,7 @@ pub(crate) struct Completions {
 
 /// Print the manual page of the program or of a command
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Example:
-  leasehold man run | man -l -")]
+#[command(after_long_help = help::MAN)]
 pub(crate) struct Man {
     /// The command; the program itself when left out
     pub(crate) command: Option<String>,

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{self, ExitStatus};
 
+use leasehold::Instant;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_process, kill_process_group, waitid,
 };
@@ -12,7 +13,7 @@ use rustix::termios::tcgetpgrp;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 use crate::exit::{Code, Failure};
-use crate::guardian::{self, Guard};
+use crate::guardian::{self, Guard, Prey};
 use crate::{output, signals};
 
 /// The group of processes that CMD is in.
@@ -46,7 +47,7 @@ pub(crate) struct Child {
     process: process::Child,
     pid: Pid,
     group: Group,
-    guard: Option<Guard>,
+    guard: Guard,
     changes: Stream,
 }
 
@@ -57,6 +58,8 @@ impl Child {
         environment: &[(&str, String)],
         group: Group,
     ) -> Result<Self, Failure> {
+        // First, so that it is there when CMD starts something.
+        let mut guard = Guard::start();
         let system = |error: std::io::Error| Failure::new(Code::System, format!("cannot start CMD: {error}"));
         let changes = signal(SignalKind::child()).map_err(system)?;
         let (program, args) = argv
@@ -79,18 +82,22 @@ impl Child {
             Some(Err(error)) => {
                 let process = plain()?;
                 output::note(format_args!(
-                    "CMD will not be killed if this program is: cannot run /proc/self/exe: {error}"
+                    "the kernel will not kill CMD with this program: cannot run /proc/self/exe: {error}"
                 ));
                 process
             }
             None => plain()?,
         };
         let pid = Pid::from_child(&process);
+        guard.watch_over(match group {
+            Group::Own => Prey::Group(pid),
+            Group::Terminal => Prey::Process(pid),
+        });
         Ok(Self {
             process,
             pid,
             group,
-            guard: (group == Group::Own).then(|| Guard::over(pid)),
+            guard,
             changes,
         })
     }
@@ -110,6 +117,11 @@ impl Child {
         }
     }
 
+    /// CMD is killed at `deadline`, unless a later one is said before, even when this program is stopped then.
+    pub(crate) fn may_run_until(&mut self, deadline: Instant) {
+        self.guard.extend(deadline);
+    }
+
     /// Comes when CMD has ended. It is not reaped by that.
     pub(crate) async fn ended(&mut self) {
         // A signal that came before is not lost: the stream was made before CMD.
@@ -126,9 +138,7 @@ impl Child {
 
     /// Takes note of CMD's end and waits for it if need be.
     pub(crate) fn reap(mut self) -> Result<ExitStatus, Failure> {
-        if let Some(guard) = &mut self.guard {
-            guard.dismiss();
-        }
+        self.guard.dismiss();
         self.process
             .wait()
             .map_err(|error| Failure::new(Code::System, format!("cannot tell how CMD ended: {error}")))

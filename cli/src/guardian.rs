@@ -1,43 +1,52 @@
-//! The two small parts that this program plays for itself in other processes, so that CMD does not outlive it.
+//! The two small parts that this program plays for itself in other processes, so that CMD never outlives its lock.
 //!
 //! - `leasehold __exec PID -- CMD ARGS..` becomes CMD, after it has asked the kernel to kill it when process PID, its
 //!   parent, dies (Linux).
-//! - `leasehold __guard GROUP` waits for the end of its stdin, which only its parent has the other end of, and then kills
-//!   the process group: what CMD has started. Its parent says a word before it ends in an orderly way.
+//! - `leasehold __guard` kills CMD, and where it may all of its process group, when its parent is gone, and when the
+//!   lock's deadline has passed: its parent may be stopped and unable to do it. It reads from its stdin, of which only the
+//!   parent has the other end, messages of eight bytes: whom to kill, then deadlines on the clock of [`Env`]. Zero is an
+//!   orderly end.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use leasehold::{Env, Instant};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::net::unix::pipe::Receiver;
 
 use crate::exit::{Code, Failure};
 use crate::output;
 
 const EXEC: &str = "__exec";
 const GUARD: &str = "__guard";
-/// What an orderly parent says.
-const DISMISSED: u8 = b'.';
+/// What an orderly parent says at the end.
+const DISMISSED: [u8; 8] = [0; 8];
+/// Does the kernel kill CMD when its parent dies?
+const KERNEL_KILLS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Plays the part that the first argument asks for, if it does.
 pub(crate) fn entered() -> Option<ExitCode> {
     let mut args = env::args_os().skip(1);
     let part = args.next()?;
-    let number = |text: Option<OsString>| Pid::from_raw(text?.to_str()?.parse().ok()?);
     if part == EXEC {
         let (parent, _dashes) = (number(args.next())?, args.next()?);
         return Some(become_command(parent, &args.collect::<Vec<_>>()));
     }
-    (part == GUARD).then_some(())?;
-    Some(guard(number(args.next())?))
+    (part == GUARD).then(guard)
+}
+
+fn number(text: Option<OsString>) -> Option<Pid> {
+    Pid::from_raw(text?.to_str()?.parse().ok()?)
 }
 
 /// A command line that runs `argv` and makes it die with this process; just `argv` where that cannot be had.
 pub(crate) fn bound_to_us(argv: &[OsString]) -> Option<Command> {
-    if !cfg!(any(target_os = "linux", target_os = "android")) {
+    if !KERNEL_KILLS {
         return None;
     }
     let mut command = ourselves().ok()?;
@@ -49,7 +58,7 @@ pub(crate) fn bound_to_us(argv: &[OsString]) -> Option<Command> {
 
 /// This program, to be run again.
 fn ourselves() -> io::Result<Command> {
-    let program = if cfg!(any(target_os = "linux", target_os = "android")) {
+    let program = if KERNEL_KILLS {
         // Not the path behind it: an upgrade may have put another program there, or none.
         PathBuf::from("/proc/self/exe")
     } else {
@@ -98,27 +107,99 @@ pub(crate) fn cannot_run(program: &OsStr, error: &io::Error) -> Failure {
     Failure::new(code, format!("cannot run {}: {error}", program.display()))
 }
 
-fn guard(group: Pid) -> ExitCode {
-    let mut word = [0];
-    // An error is an end as well.
-    let dismissed = matches!(io::stdin().read(&mut word), Ok(1)) && word[0] == DISMISSED;
-    if !dismissed {
-        kill_process_group(group, Signal::KILL).ok();
+/// What a guard kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prey {
+    /// A process group.
+    Group(Pid),
+    /// A process, because its group has others in it.
+    Process(Pid),
+}
+
+impl Prey {
+    /// As for `kill(2)`: a group's id is negative.
+    fn from_message(message: [u8; 8]) -> Option<Self> {
+        let id = i32::try_from(i64::from_ne_bytes(message)).ok()?;
+        match id.signum() {
+            1 => Pid::from_raw(id).map(Self::Process),
+            _ => Pid::from_raw(id.checked_neg()?).map(Self::Group),
+        }
+    }
+
+    fn to_message(self) -> [u8; 8] {
+        let id = match self {
+            Self::Group(id) => -id.as_raw_nonzero().get(),
+            Self::Process(id) => id.as_raw_nonzero().get(),
+        };
+        i64::from(id).to_ne_bytes()
+    }
+
+    fn kill(self) {
+        // It fails when there is nobody left.
+        match self {
+            Self::Group(id) => kill_process_group(id, Signal::KILL).ok(),
+            Self::Process(id) => kill_process(id, Signal::KILL).ok(),
+        };
+    }
+}
+
+fn guard() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut prey = None;
+    let end = runtime.and_then(|runtime| runtime.block_on(watch(&mut prey)));
+    match (end, prey) {
+        (Ok(End::Dismissed), _) | (_, None) => {}
+        // The process is killed by the kernel then, and its id may be somebody else's by now.
+        (Ok(End::Orphaned), Some(Prey::Process(_))) if KERNEL_KILLS => {}
+        (Ok(End::Orphaned | End::Overdue) | Err(_), Some(prey)) => prey.kill(),
     }
     ExitCode::SUCCESS
 }
 
-/// A process that kills a process group when this one is killed.
+/// How a guard's time ends.
+enum End {
+    Dismissed,
+    /// The parent is gone.
+    Orphaned,
+    /// The deadline has passed, and the parent is there: its end would have been seen first.
+    Overdue,
+}
+
+async fn watch(prey: &mut Option<Prey>) -> io::Result<End> {
+    let env = Env::system();
+    let pipe = Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let mut deadline = Instant::FAR_FUTURE;
+    loop {
+        tokio::select! {
+            biased;
+            readable = pipe.readable() => readable?,
+            () = env.sleep_until(deadline) => return Ok(End::Overdue),
+        }
+        let mut message = [0; 8];
+        match pipe.try_read(&mut message) {
+            Ok(0) => return Ok(End::Orphaned),
+            Ok(_) if message == DISMISSED => return Ok(End::Dismissed),
+            Ok(_) if prey.is_none() => *prey = Prey::from_message(message),
+            Ok(_) => deadline = Instant::from_nanos(u64::from_ne_bytes(message)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A process that kills CMD when this one cannot.
 #[derive(Debug)]
-pub(crate) struct Guard(Option<Child>);
+pub(crate) struct Guard {
+    process: Option<Child>,
+    told: Instant,
+}
 
 impl Guard {
-    /// Watches over `group`. Without it CMD still dies with us where the kernel does that, and what CMD has started
-    /// does not: no reason not to run CMD.
-    pub(crate) fn over(group: Pid) -> Self {
+    /// Starts it. A guard that cannot be had is no reason not to run CMD.
+    pub(crate) fn start() -> Self {
         let started = ourselves().and_then(|mut command| {
             command
-                .args([GUARD, &group.as_raw_nonzero().to_string()])
+                .arg(GUARD)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -126,16 +207,50 @@ impl Guard {
                 .process_group(0)
                 .spawn()
         });
-        Self(started.ok())
+        if let Err(error) = &started {
+            output::note(format_args!(
+                "nobody watches over CMD should this program be stopped or killed: {error}"
+            ));
+        }
+        let process = started.ok();
+        if let Some(stdin) = process.as_ref().and_then(|process| process.stdin.as_ref()) {
+            // One that does not read must not hold us up.
+            rustix::io::ioctl_fionbio(stdin, true).ok();
+        }
+        Self {
+            process,
+            told: Instant::default(),
+        }
     }
 
-    /// Ends it. To be called while the group's id cannot be anybody else's.
-    pub(crate) fn dismiss(&mut self) {
-        let Some(mut child) = self.0.take() else { return };
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&[DISMISSED]).ok();
+    /// Says what to kill.
+    pub(crate) fn watch_over(&mut self, prey: Prey) {
+        self.tell(prey.to_message());
+    }
+
+    /// CMD may run until `deadline`.
+    pub(crate) fn extend(&mut self, deadline: Instant) {
+        if deadline != self.told {
+            self.told = deadline;
+            self.tell(deadline.as_nanos().to_ne_bytes());
         }
-        child.wait().ok();
+    }
+
+    fn tell(&mut self, message: [u8; 8]) {
+        // Eight bytes go through a pipe as a whole.
+        if let Some(stdin) = self.process.as_mut().and_then(|process| process.stdin.as_mut()) {
+            stdin.write_all(&message).ok();
+        }
+    }
+
+    /// Ends it. To be called while CMD's ids cannot be anybody else's.
+    pub(crate) fn dismiss(&mut self) {
+        self.tell(DISMISSED);
+        if let Some(mut process) = self.process.take() {
+            // Killed, lest one that does not read be waited for.
+            process.kill().ok();
+            process.wait().ok();
+        }
     }
 }
 

@@ -13,14 +13,27 @@ use crate::leash::{Leash, Pull};
 use crate::output;
 use crate::signals::Signals;
 
-/// Waits for CMD to end, passes signals on, and stops CMD before the lock can be anybody else's. True when CMD was
-/// stopped for that, or ran on without the lock.
+/// What became of the lock while CMD ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It was held to the end.
+    Held,
+    /// It was lost.
+    Lost,
+    /// It was lost, or about to be, and CMD was stopped for that.
+    Stopped,
+}
+
+/// The guard process is told a new deadline at least this often per TTL. A lease that is renewed has more left.
+const TELL_DIVISOR: u32 = 6;
+
+/// Waits for CMD to end, passes signals on, and stops CMD before the lock can be anybody else's.
 pub(crate) async fn until_ended(
     guard: &Guard,
     child: &mut Child,
     signals: &mut Signals,
     (on_lost, grace, group): (OnLost, Duration, Group),
-) -> Result<bool, Failure> {
+) -> Result<Kept, Failure> {
     let env = Env::system();
     let mut leash = Leash::new(on_lost, grace, guard.ttl());
     // On a terminal that stops us it stops CMD as well.
@@ -28,11 +41,19 @@ pub(crate) async fn until_ended(
         Group::Own => Some(Signals::stop_and_go()?),
         Group::Terminal => None,
     };
+    // What was typed before CMD was there has not reached it. At worst it is told twice.
+    while let Some(signal) = signals.pending().await {
+        child.signal(signal);
+    }
     let mut lost = pin!(guard.lost());
     let mut is_lost = false;
     loop {
         let reason = guard.check().err().and_then(|error| error.loss());
-        let (pull, next) = leash.look(env.now(), guard.remaining(), reason);
+        let (now, remaining) = (env.now(), guard.remaining());
+        let (pull, next) = leash.look(now, remaining, reason);
+        if on_lost != OnLost::Ignore && reason.is_none() {
+            child.may_run_until(leash.end(now, remaining));
+        }
         match pull {
             Some(pull) => stop(guard, child, pull),
             None if reason.is_some() && !is_lost && on_lost == OnLost::Ignore => {
@@ -59,14 +80,20 @@ pub(crate) async fn until_ended(
                 _ => {}
             },
             _ = &mut lost, if !is_lost => {}
-            () = env.sleep_until(next) => {}
+            () = env.sleep_until(next.min(now.after(guard.ttl() / TELL_DIVISOR))) => {}
         }
     }
     if leash.is_pulled() {
         // What is left of its group works without a lock.
         child.signal(Signal::KILL);
     }
-    Ok(leash.is_pulled() || is_lost)
+    // Compares the clock: we may have been stopped while CMD ended.
+    is_lost |= !guard.is_held();
+    Ok(match (leash.is_pulled(), is_lost) {
+        (true, _) => Kept::Stopped,
+        (false, true) => Kept::Lost,
+        (false, false) => Kept::Held,
+    })
 }
 
 async fn job_control(jobs: &mut Option<Signals>) -> Signal {
@@ -79,8 +106,7 @@ async fn job_control(jobs: &mut Option<Signals>) -> Signal {
 fn stop(guard: &Guard, child: &Child, pull: Pull) {
     match pull {
         Pull::Term(grace) => {
-            let grace = Duration::from_millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-            let grace = humantime::format_duration(grace);
+            let grace = output::rounded(grace);
             output::error(format_args!("{}: TERM to CMD, KILL in {grace}", why(guard)));
             child.signal(Signal::TERM);
             // One that is stopped does not hear it otherwise.

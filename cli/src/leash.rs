@@ -8,8 +8,8 @@ use crate::args::OnLost;
 
 /// CMD is killed this share of the TTL before the lease is over here, and at most [`LONGEST_MARGIN`]: a signal takes
 /// its time, and so does a process that has to be woken to see the deadline.
-const MARGIN_DIVISOR: u32 = 50;
-const LONGEST_MARGIN: Duration = Duration::from_millis(100);
+const MARGIN_DIVISOR: u32 = 20;
+const LONGEST_MARGIN: Duration = Duration::from_millis(250);
 
 /// What CMD gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl Leash {
             margin: (ttl / MARGIN_DIVISOR).min(LONGEST_MARGIN),
             stage: Stage::Running,
         }
+    }
+
+    /// When CMD is killed if nothing is heard of this program until then.
+    pub(crate) fn end(&self, now: Instant, remaining: Duration) -> Instant {
+        now.after(remaining.saturating_sub(self.margin))
     }
 
     /// Was CMD stopped?
@@ -121,7 +126,7 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(30);
     const GRACE: Duration = Duration::from_secs(5);
-    const MARGIN: Duration = Duration::from_millis(100);
+    const MARGIN: Duration = Duration::from_millis(250);
 
     fn at(millis: u64) -> Instant {
         Instant::from_nanos(millis * 1_000_000)
@@ -137,12 +142,12 @@ mod tests {
         assert_eq!(leash.look(at(0), left(20_000), None), (None, at(15_000)));
         let (pull, next) = leash.look(at(15_000), left(5_000), None);
         assert_eq!(pull, Some(Pull::Term(GRACE - MARGIN)));
-        assert_eq!(next, at(19_900));
+        assert_eq!(next, at(19_750));
         assert!(leash.is_pulled());
         // Renewed or not: it has been told to stop.
-        assert_eq!(leash.look(at(16_000), left(29_000), None), (None, at(19_900)));
+        assert_eq!(leash.look(at(16_000), left(29_000), None), (None, at(19_750)));
         assert_eq!(
-            leash.look(at(19_900), left(100), None),
+            leash.look(at(19_750), left(250), None),
             (Some(Pull::Kill), Instant::FAR_FUTURE)
         );
         assert_eq!(
@@ -195,8 +200,8 @@ mod tests {
     #[test]
     fn the_other_ways() {
         let mut leash = Leash::new(OnLost::Kill, GRACE, TTL);
-        assert_eq!(leash.look(at(0), left(5_000), None), (None, at(4_900)));
-        assert_eq!(leash.look(at(4_900), left(100), None).0, Some(Pull::Kill));
+        assert_eq!(leash.look(at(0), left(5_000), None), (None, at(4_750)));
+        assert_eq!(leash.look(at(4_750), left(250), None).0, Some(Pull::Kill));
         let mut leash = Leash::new(OnLost::Kill, GRACE, TTL);
         assert_eq!(
             leash.look(at(0), left(0), Some(LossReason::Revoked)).0,
@@ -208,7 +213,7 @@ mod tests {
             (None, Instant::FAR_FUTURE)
         );
         let mut leash = Leash::new(OnLost::Term, Duration::ZERO, TTL);
-        assert_eq!(leash.look(at(0), left(101), None), (None, at(1)));
-        assert_eq!(leash.look(at(1), left(100), None).0, Some(Pull::Kill));
+        assert_eq!(leash.look(at(0), left(251), None), (None, at(1)));
+        assert_eq!(leash.look(at(1), left(250), None).0, Some(Pull::Kill));
     }
 }

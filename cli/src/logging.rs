@@ -10,7 +10,8 @@ use crate::exit::{Code, Failure};
 /// Starts logging as `LEASEHOLD_LOG` says, or else `-v` and `--quiet`.
 pub(crate) fn start(common: &Common) -> Result<(), Failure> {
     let asked = std::env::var("LEASEHOLD_LOG").unwrap_or_default();
-    let filter = match (asked.trim(), common.quiet, common.verbose) {
+    let asked = asked.trim();
+    let filter = match (asked, common.quiet, common.verbose) {
         ("", true, _) => "off",
         // What a warning of the library says at the loss of a lock is said by `run` itself.
         ("", false, 0) => "warn,lockcore::upkeep=error",
@@ -27,11 +28,16 @@ pub(crate) fn start(common: &Common) -> Result<(), Failure> {
     })?;
     let colours =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(colours)
-        .with_target(common.verbose > 1)
-        .init();
+        .with_target(common.verbose > 1);
+    if asked.is_empty() && common.verbose == 0 {
+        // A warning among our own lines.
+        log.without_time().init();
+    } else {
+        log.init();
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod args;
 mod child;
 mod exit;
 mod guardian;
+mod help;
 mod hold;
 mod leash;
 mod logging;

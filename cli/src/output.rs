@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -28,6 +29,17 @@ pub(crate) fn note(message: impl Display) {
 fn line(style: Style, message: impl Display) {
     // Nobody can be told that stderr is closed.
     writeln!(anstream::stderr(), "{style}leasehold:{style:#} {message}").ok();
+}
+
+/// A duration without digits that tell nobody anything.
+pub(crate) fn rounded(duration: Duration) -> String {
+    let grain = match duration.as_secs() {
+        0 => 10,
+        1..10 => 100,
+        _ => 1000,
+    };
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(Duration::from_millis(millis - millis % grain)).to_string()
 }
 
 /// Writes a result. A reader that has seen enough, like `head`, is no failure.

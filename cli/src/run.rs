@@ -10,8 +10,9 @@ use leasehold::{DistributedLock, Env, Guard, Lock, LockManager, LockName, Owner,
 use crate::args::{Common, OnLost, Run};
 use crate::child::{self, Child, Group};
 use crate::exit::{Code, Failure};
+use crate::hold::{self, Kept};
 use crate::signals::{self, Signals};
-use crate::{hold, logging, output, place, status};
+use crate::{logging, output, place, status};
 
 /// A wait that is shorter needs no explanation.
 const SILENT_WAIT: Duration = Duration::from_millis(1500);
@@ -62,10 +63,10 @@ async fn with_lock(
     free(guard, args, ended).await
 }
 
-/// How CMD ended, and whether that was without the lock.
+/// How CMD ended, and what became of the lock until then.
 struct Ended {
     status: ExitStatus,
-    lost: bool,
+    kept: Kept,
 }
 
 async fn under(
@@ -82,22 +83,20 @@ async fn under(
         ("LEASEHOLD_OWNER", Owner::this_process(label).to_string()),
     ];
     let mut child = Child::start(&args.command, &environment, group)?;
-    let lost = hold::until_ended(guard, &mut child, signals, (args.on_lost, args.grace, group)).await?;
-    // Compares the clock: we may have been stopped while CMD ended.
-    let lost = lost || !guard.is_held();
+    let kept = hold::until_ended(guard, &mut child, signals, (args.on_lost, args.grace, group)).await?;
     let status = child.reap()?;
-    Ok(Ended { status, lost })
+    Ok(Ended { status, kept })
 }
 
 /// Frees the lock after CMD has been reaped.
 async fn free(guard: Guard, args: &Run, ended: Result<Ended, Failure>) -> Result<ExitCode, Failure> {
     let (name, ttl) = (guard.name().clone(), guard.ttl());
     let freed = Env::system().timeout(LAST_WORDS, Box::pin(guard.release())).await;
-    let Ended { status, mut lost } = ended?;
+    let Ended { status, mut kept } = ended?;
     let unknown = match freed {
         Some(Ok(Release::Released)) => None,
         Some(Ok(_)) => {
-            lost = true;
+            kept = if kept == Kept::Held { Kept::Lost } else { kept };
             None
         }
         // It goes on in the background, which `close` waits for.
@@ -106,30 +105,37 @@ async fn free(guard: Guard, args: &Run, ended: Result<Ended, Failure>) -> Result
     };
     if let Some(unknown) = unknown {
         let ttl = humantime::format_duration(ttl);
-        output::note(format_args!("{unknown}: the lock {name} is free within {ttl}"));
+        output::note(format_args!(
+            "{unknown}; the lock {name} ends by itself within {ttl}"
+        ));
     }
     let code = child::exit_status(status);
-    match (lost, args.on_lost) {
-        (false, _) => Ok(code.into()),
-        (true, OnLost::Ignore) => {
+    match (kept, args.on_lost) {
+        (Kept::Held, _) => Ok(code.into()),
+        (_, OnLost::Ignore) => {
             output::note(format_args!(
                 "the lock {name} was lost before CMD ended; CMD's exit status is {code}"
             ));
             Ok(code.into())
         }
-        (true, _) => Err(Failure::new(
+        (Kept::Lost, _) => Err(Failure::new(
             Code::Lost,
             format!("the lock {name} was lost before CMD ended; CMD's exit status was {code}"),
+        )),
+        (Kept::Stopped, _) => Err(Failure::new(
+            Code::Lost,
+            format!("CMD was stopped because of the lock {name}; its exit status was {code}"),
         )),
     }
 }
 
 /// Lets every clean-up come to its end, so that nothing is left at the backend, but not for ever.
 async fn close(locks: &Arc<dyn LockManager>) {
-    let closed = Env::system().timeout(LAST_WORDS, Box::pin(locks.close())).await;
-    if closed.is_none() {
-        output::note("the backend does not answer: what is left there ends by itself");
-    }
+    // What the backend does not hear of ends by itself.
+    let env = Env::system();
+    env.timeout(LAST_WORDS, Box::pin(locks.close()))
+        .await
+        .map(Result::ok);
 }
 
 /// Says once who makes us wait, to somebody who sits there and waits. It never comes back.

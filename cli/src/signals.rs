@@ -1,7 +1,7 @@
 //! The signals that are passed on to CMD.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -51,16 +51,22 @@ impl Signals {
         Ok(Self(streams))
     }
 
+    /// One that has come already.
+    pub(crate) async fn pending(&mut self) -> Option<Signal> {
+        // The runtime looks for signals when everybody else has had a turn.
+        tokio::task::yield_now().await;
+        poll_fn(|context| Poll::Ready(self.first(context))).await
+    }
+
     /// The next one; of several at once, the first in the order of listening.
     pub(crate) async fn recv(&mut self) -> Signal {
-        poll_fn(|context| {
-            let ready = self
-                .0
-                .iter_mut()
-                .find_map(|(signal, stream)| stream.poll_recv(context).is_ready().then_some(*signal));
-            ready.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+        poll_fn(|context| self.first(context).map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    fn first(&mut self, context: &mut Context<'_>) -> Option<Signal> {
+        self.0
+            .iter_mut()
+            .find_map(|(signal, stream)| stream.poll_recv(context).is_ready().then_some(*signal))
     }
 }
 

@@ -90,7 +90,11 @@ fn describe(out: &mut dyn Write, status: &LockStatus, now: SystemTime) -> std::i
             row(out, "since", format!("{at} ({} ago)", age(since, now)))?;
         }
         if let Some(remaining) = holder.remaining {
-            row(out, "lease", format!("{} unless renewed", rounded(remaining)))?;
+            row(
+                out,
+                "lease",
+                format!("{} unless renewed", output::rounded(remaining)),
+            )?;
         }
         if holder.weight > 1 {
             row(out, "weight", holder.weight)?;
@@ -116,7 +120,7 @@ fn table(out: &mut dyn Write, found: &[LockStatus], now: SystemTime) -> std::io:
                     owner(holder),
                     holder.token.to_string(),
                     holder.since.map_or_else(String::new, |since| age(since, now)),
-                    holder.remaining.map_or_else(String::new, rounded),
+                    holder.remaining.map_or_else(String::new, output::rounded),
                     status.waiters.to_string(),
                 ]
             })
@@ -153,14 +157,4 @@ pub(crate) fn owner(holder: &Holder) -> String {
 fn age(since: SystemTime, now: SystemTime) -> String {
     let age = now.duration_since(since).unwrap_or_default();
     humantime::format_duration(Duration::from_secs(age.as_secs())).to_string()
-}
-
-fn rounded(duration: Duration) -> String {
-    let grain = if duration < Duration::from_secs(10) {
-        100
-    } else {
-        1000
-    };
-    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    humantime::format_duration(Duration::from_millis(millis - millis % grain)).to_string()
 }

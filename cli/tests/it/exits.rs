@@ -67,7 +67,7 @@ fn the_exit_code_of_cmd_is_passed_on_and_the_lock_is_free_at_once() {
 #[test]
 fn a_busy_lock_is_75_with_its_holder() {
     for backend in Backend::all() {
-        let holder = Running::start(backend.run(&["--label", "nightly"], "x", "echo ready; exec sleep 60"));
+        let holder = Running::start(backend.run(&["--label", "nightly"], "x", "echo ready; exec sleep 600"));
         holder.expect("ready");
         for wait in ["0", "300ms"] {
             let output = done(backend.run(&["--wait", wait], "x", "echo no"));

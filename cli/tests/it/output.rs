@@ -61,7 +61,7 @@ fn held_locks_are_listed() {
         let holders: Vec<_> = names
             .iter()
             .map(|name| {
-                Running::start(backend.run(&["--label", "l\u{7}"], name, "echo ready; exec sleep 60"))
+                Running::start(backend.run(&["--label", "l\u{7}"], name, "echo ready; exec sleep 600"))
             })
             .collect();
         holders.iter().for_each(|holder| holder.expect("ready"));

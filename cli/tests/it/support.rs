@@ -118,6 +118,12 @@ impl Backend {
         });
     }
 
+    pub(crate) fn wait_for_holder(&self, name: &str) {
+        until("a holder", || {
+            self.status(name)["holders"] != Value::Array(vec![])
+        });
+    }
+
     /// Nobody holds the lock and nobody waits.
     pub(crate) fn assert_free(&self, name: &str) {
         let status = self.status(name);
@@ -171,6 +177,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
+    errors: Receiver<String>,
     status: Option<ExitStatus>,
 }
 
@@ -181,10 +188,10 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = lines(child.stdout.take().unwrap());
         Self {
+            lines: lines(child.stdout.take().unwrap()),
+            errors: lines(child.stderr.take().unwrap()),
             child,
-            lines,
             status: None,
         }
     }
@@ -209,7 +216,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Its exit status as a shell has it, and what it said on stderr.
+    /// Its exit status as a shell has it, and what it and CMD said on stderr, which nobody has any more then.
     pub(crate) fn end(&mut self) -> (i32, String) {
         use std::os::unix::process::ExitStatusExt;
 
@@ -219,12 +226,16 @@ impl Running {
         });
         let status = self.status.unwrap();
         let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap();
-        let mut stderr = String::new();
-        if let Some(mut pipe) = self.child.stderr.take() {
-            pipe.read_to_string(&mut stderr).unwrap();
-        }
+        let mut errors = Vec::new();
+        let stderr = loop {
+            match self.errors.recv_timeout(PATIENCE) {
+                Ok(line) => errors.push(line),
+                Err(RecvTimeoutError::Disconnected) => break errors.join("\n"),
+                Err(RecvTimeoutError::Timeout) => panic!("somebody has outlived the program: {errors:?}"),
+            }
+        };
         assert!(!stderr.contains("panicked"), "{stderr}");
-        (code, stderr.trim().to_owned())
+        (code, stderr)
     }
 }
 

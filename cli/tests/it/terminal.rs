@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{Backend, PATIENCE, Running, until};
+use crate::support::{Backend, PATIENCE, Running, lines, until};
 
 /// A program with a terminal of its own, in whose foreground it is.
 struct Session {
@@ -126,8 +126,9 @@ fn cmd_reads_the_terminal_and_hears_ctrl_c_once() {
 #[test]
 fn ctrl_c_ends_cmd_by_default() {
     let backend = Backend::sqlite();
-    let mut session = Session::start(&backend.run(&[], "x", "echo ready; exec sleep 60"));
-    session.expect("ready");
+    let mut session = Session::start(&backend.cli(["run", &backend.name("x"), "--", "sleep", "600"]));
+    // CMD may not be there yet.
+    backend.wait_for_holder("x");
     session.type_in("\u{3}");
     assert_eq!(session.end(), 130);
     backend.assert_free("x");
@@ -136,7 +137,8 @@ fn ctrl_c_ends_cmd_by_default() {
 #[test]
 fn a_long_wait_is_explained_and_ctrl_c_ends_it() {
     let backend = Backend::sqlite();
-    let holder = Running::start(backend.run(&["--label", "the other one"], "x", "echo ready; exec sleep 60"));
+    let holder =
+        Running::start(backend.run(&["--label", "the other one"], "x", "echo ready; exec sleep 600"));
     holder.expect("ready");
     let mut session = Session::start(&backend.run(&[], "x", "echo never"));
     session.expect("waiting for");
@@ -153,4 +155,22 @@ fn a_long_wait_is_explained_and_ctrl_c_ends_it() {
     session.expect("leasehold: ");
     assert_eq!(session.end(), 75);
     assert!(!session.seen.contains('\u{1b}'), "{:?}", session.seen);
+}
+
+#[test]
+fn cmd_dies_with_the_program_in_the_foreground_too() {
+    let backend = Backend::sqlite();
+    let path = backend.file("fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    // The end of the session is told with HUP.
+    let script = format!(
+        "trap '' HUP; exec 3>'{}'; echo ready >&3; while :; do sleep 0.02; done",
+        path.display()
+    );
+    let mut session = Session::start(&backend.run(&[], "x", &script));
+    let said = lines(File::open(path).unwrap());
+    assert_eq!(said.recv_timeout(PATIENCE).as_deref(), Ok("ready"));
+    // `setsid` has become the program.
+    session.child.kill().unwrap();
+    assert_eq!(said.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
