@@ -1,6 +1,7 @@
 //! What the suite runs on.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -37,6 +38,12 @@ pub enum Ability {
     DeleteLock,
     /// [`Backend::residue`].
     Residue,
+    /// Its URL takes a login, and the server knows nobody by the name of `nobody`.
+    Logins,
+    /// [`Backend::limit_clients`].
+    LimitClients,
+    /// [`Backend::program`].
+    Program,
 }
 
 impl Ability {
@@ -52,6 +59,9 @@ impl Ability {
             Self::Wipe => "the suite can delete all its data",
             Self::DeleteLock => "the suite can delete one lock behind the driver's back",
             Self::Residue => "the suite can look for what is left over",
+            Self::Logins => "its URL takes a login",
+            Self::LimitClients => "the suite can limit how many clients it takes",
+            Self::Program => "the `leasehold` program can use it, and is given",
         }
     }
 }
@@ -149,6 +159,17 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn delete_lock(&self, resource: &Resource) -> Result<()> {
         let _ = resource;
         Err(unsupported("delete_lock"))
+    }
+
+    /// While `on`, the server takes no more clients than it has.
+    async fn limit_clients(&self, on: bool) -> Result<()> {
+        let _ = on;
+        Err(unsupported("limit_clients"))
+    }
+
+    /// The `leasehold` program, for the scenarios about it.
+    fn program(&self) -> Option<PathBuf> {
+        None
     }
 
     /// Everything that is left in `namespace` beyond the fencing state: locks, waiters, reservations. One line each.

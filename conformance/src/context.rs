@@ -46,6 +46,7 @@ struct Notes {
     managers: Vec<Manager>,
     namespaces: BTreeSet<Namespace>,
     slow_hand_off: bool,
+    no_order: bool,
     leaves_residue: bool,
 }
 
@@ -323,6 +324,11 @@ impl Context {
         self.notes().slow_hand_off = true;
     }
 
+    /// In this scenario waiters may be served out of order: the network takes them out of the queue, and they come back.
+    pub fn expect_no_order(&self) {
+        self.notes().no_order = true;
+    }
+
     /// This scenario leaves locks behind that only their TTL ends.
     pub fn expect_residue(&self) {
         self.notes().leaves_residue = true;
@@ -334,10 +340,13 @@ impl Context {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        let slow = self.notes().slow_hand_off;
+        let (slow, no_order) = {
+            let notes = self.notes();
+            (notes.slow_hand_off, notes.no_order)
+        };
         let bound = self.pick(limits::REAL_HAND_OFF, limits::VIRTUAL_HAND_OFF);
         Bounds {
-            fifo: self.capabilities().fifo,
+            fifo: self.capabilities().fifo && !no_order,
             hand_off: (!slow).then_some(bound),
         }
     }

@@ -250,7 +250,13 @@ impl Scenario {
         self.needs.iter().any(|need| {
             matches!(
                 need,
-                Need::Can(Ability::Stop | Ability::Pause | Ability::KillConnections | Ability::Wipe)
+                Need::Can(
+                    Ability::Stop
+                        | Ability::Pause
+                        | Ability::KillConnections
+                        | Ability::Wipe
+                        | Ability::LimitClients
+                )
             )
         })
     }

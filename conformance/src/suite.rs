@@ -6,11 +6,13 @@ mod common;
 mod exclusion;
 mod expiry;
 mod fairness;
+mod faults;
 mod fencing;
 mod handles;
 mod loss;
 mod mutex_like;
 mod names;
+mod network;
 mod process;
 mod read_write;
 mod renewal;
@@ -38,6 +40,7 @@ const GROUPS: &[&[Scenario]] = &[
     handles::SCENARIOS,
     names::SCENARIOS,
     process::SCENARIOS,
+    faults::SCENARIOS,
     absent::SCENARIOS,
 ];
 
@@ -62,7 +65,7 @@ mod tests {
         ("FE", 6),
         ("HL", 12),
         ("NM", 10),
-        ("FT", 18),
+        ("FT", 20),
         ("LE", 5),
         ("CL", 8),
     ];

@@ -1,11 +1,12 @@
 //! A Redis server for the suite.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use leasehold_conformance::servers::{Origin, Server, ServerError, Target};
 use leasehold_conformance::{Ability, Backend};
+use leasehold_driver_redis::redis::aio::MultiplexedConnection;
 use leasehold_driver_redis::redis::{Client, FromRedisValue, RedisError, cmd};
 use leasehold_driver_redis::{RedisConfig, RedisDriver};
 use lockcore::{
@@ -17,6 +18,8 @@ use lockcore::{
 pub(crate) struct RedisBackend {
     target: Target,
     place: Mutex<Place>,
+    /// It got in before the server was full.
+    gatekeeper: Mutex<Option<MultiplexedConnection>>,
 }
 
 #[derive(Clone)]
@@ -42,11 +45,12 @@ impl RedisBackend {
         Self {
             target,
             place: Mutex::new(Place::Nowhere),
+            gatekeeper: Mutex::new(None),
         }
     }
 
     fn place(&self) -> Place {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.place).clone()
     }
 
     fn server(&self) -> Result<Arc<Server>> {
@@ -56,24 +60,32 @@ impl RedisBackend {
         }
     }
 
+    async fn connect(&self) -> Result<MultiplexedConnection> {
+        let url = self.url().unwrap_or_default();
+        let client = Client::open(url).map_err(of_the_administrator)?;
+        let connecting = client.get_multiplexed_async_connection();
+        connecting.await.map_err(of_the_administrator)
+    }
+
     /// What an administrator does, on a connection of its own.
     async fn admin<T: FromRedisValue>(&self, command: &[&str]) -> Result<T> {
-        let url = self.url().unwrap_or_default();
-        let run = async {
-            let client = Client::open(url)?;
-            let mut connection = client.get_multiplexed_async_connection().await?;
-            let (name, arguments) = command.split_first().unwrap_or((&"PING", &[]));
-            cmd(name).arg(arguments).query_async(&mut connection).await
-        };
-        run.await.map_err(|error: RedisError| {
-            Error::new(ErrorKind::Unavailable, "the administrator's command failed").with_source(error)
-        })
+        run(&mut self.connect().await?, command).await
     }
 
     async fn keys(&self, namespace: &Namespace) -> Result<Vec<String>> {
         let pattern = format!("leasehold:1:{}:*", namespace.key());
         self.admin(&["KEYS", &pattern]).await
     }
+}
+
+async fn run<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: &[&str]) -> Result<T> {
+    let (name, arguments) = command.split_first().unwrap_or((&"PING", &[]));
+    let answer = cmd(name).arg(arguments).query_async(connection).await;
+    answer.map_err(of_the_administrator)
+}
+
+fn of_the_administrator(error: RedisError) -> Error {
+    Error::new(ErrorKind::Unavailable, "the administrator's command failed").with_source(error)
 }
 
 fn of_the_server(error: ServerError) -> Error {
@@ -106,6 +118,7 @@ impl Backend for RedisBackend {
             Ability::Network,
             Ability::DeleteLock,
             Ability::Residue,
+            Ability::Logins,
         ];
         // A server that was given may have other users.
         if self.target.origin != Origin::Url {
@@ -114,6 +127,7 @@ impl Backend for RedisBackend {
                 Ability::Pause,
                 Ability::KillConnections,
                 Ability::Wipe,
+                Ability::LimitClients,
             ]);
         }
         abilities
@@ -128,12 +142,13 @@ impl Backend for RedisBackend {
                 .args(["--appendonly", "yes", "--appendfsync", "always"]);
         }
         let server = request.start().await.map_err(of_the_server)?;
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Place::Server(Arc::new(server));
+        *lock(&self.place) = Place::Server(Arc::new(server));
         Ok(())
     }
 
     async fn finish(&self) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Place::Nowhere;
+        lock(&self.gatekeeper).take();
+        *lock(&self.place) = Place::Nowhere;
     }
 
     fn describe(&self) -> String {
@@ -153,6 +168,7 @@ impl Backend for RedisBackend {
         Ok(Arc::new(Self {
             target: self.target,
             place: Mutex::new(Place::Url(url.to_owned())),
+            gatekeeper: Mutex::new(None),
         }))
     }
 
@@ -185,6 +201,23 @@ impl Backend for RedisBackend {
         self.admin(&["FLUSHALL"]).await
     }
 
+    async fn limit_clients(&self, on: bool) -> Result<()> {
+        let gatekeeper = lock(&self.gatekeeper).take();
+        let mut gatekeeper = match gatekeeper {
+            Some(gatekeeper) => gatekeeper,
+            None => self.connect().await?,
+        };
+        let limit = if on {
+            let list: String = run(&mut gatekeeper, &["CLIENT", "LIST"]).await?;
+            list.lines().count().to_string()
+        } else {
+            "10000".to_owned()
+        };
+        run::<()>(&mut gatekeeper, &["CONFIG", "SET", "maxclients", &limit]).await?;
+        *lock(&self.gatekeeper) = on.then_some(gatekeeper);
+        Ok(())
+    }
+
     async fn delete_lock(&self, resource: &Resource) -> Result<()> {
         let (namespace, kind) = (resource.namespace().key(), resource.kind().code());
         let lease = format!("leasehold:1:{namespace}:{kind}:{{{}}}:L", resource.key());
@@ -197,4 +230,8 @@ impl Backend for RedisBackend {
         keys.retain(|key| !key.ends_with(":F"));
         Ok(keys)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
