@@ -67,3 +67,8 @@ pub use lockcore::{
 };
 #[doc(inline)]
 pub use lockcore::{MAX_LABEL_BYTES, MAX_NAME_BYTES, MAX_TTL};
+
+/// The README's examples compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
