@@ -8,7 +8,7 @@ use backon::ExponentialBackoff;
 use crate::attempt::Attempt;
 use crate::claim::{AttemptId, Claim};
 use crate::core::{Core, backoff};
-use crate::driver::{Acquired, Busy, Intent, Occupant};
+use crate::driver::{Acquired, Busy, Grant, Intent, Occupant};
 use crate::env::{Env, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Visit;
@@ -47,9 +47,7 @@ impl Target {
             let sent = self.core.shared.env.now();
             match attempt.send(Intent::Try).await {
                 Ok(Acquired::Granted(grant)) => {
-                    return attempt
-                        .settle(grant, sent, self.plan(sent))
-                        .map(|held| Ok(self.guard(held, sent)));
+                    return self.settle(attempt, grant, sent).map(Ok);
                 }
                 Ok(Acquired::Busy(busy)) => {
                     attempt.refused();
@@ -103,8 +101,8 @@ impl Target {
             attempt.register();
             let sent = env.now();
             let next = match attempt.send(Intent::Wait { ticket }).await {
-                Ok(Acquired::Granted(grant)) => match attempt.settle(grant, sent, self.plan(sent)) {
-                    Ok(held) => return Ok(self.guard(held, sent)),
+                Ok(Acquired::Granted(grant)) => match self.settle(attempt, grant, sent) {
+                    Ok(guard) => return Ok(guard),
                     Err(error) => {
                         attempt = self.attempt()?;
                         attempt.register();
@@ -212,9 +210,15 @@ impl Target {
         }
     }
 
-    fn guard(&self, held: Arc<crate::held::Held>, sent: Instant) -> Guard {
+    /// Makes a guard of a grant in answer to a request sent at `sent`.
+    fn settle(&self, attempt: Attempt, grant: Grant, sent: Instant) -> Result<Guard> {
+        // A manager that closes meanwhile waits for the lease to be in the upkeep, or given back.
+        let _to_come = self.core.shared.clean_ups.token();
+        let held = attempt.settle(grant, sent, self.plan(sent))?;
         self.core.upkeep.track(Arc::clone(&held), sent);
-        Guard::new(Arc::clone(&self.core), held)
+        let guard = Guard::new(Arc::clone(&self.core), held);
+        self.refuse_when_closed()?;
+        Ok(guard)
     }
 
     fn refuse_when_closed(&self) -> Result<()> {
