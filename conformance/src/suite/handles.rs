@@ -243,6 +243,19 @@ async fn hl9(cx: Context) -> Checked {
     cx.within("closing again", cx.slack(), again).await??;
     ensure_eq!(lost.await, LossReason::Closed);
     is_free_within(&b, kept.name().as_str(), cx.slack()).await?;
+    // A grant that is on its way when the manager is closed is given back before the goodbye.
+    let late = cx.client().await?;
+    late.link()
+        .next(Call::Acquire, Fault::DelayReply(Duration::from_millis(50)));
+    let unused = cx.name();
+    let on_its_way = cx.spawn(late.lock(&unused).acquire());
+    let sent = || async { Ok(late.link().calls(Call::Acquire) > 0) };
+    cx.eventually("the request is on its way", cx.slack(), sent)
+        .await?;
+    cx.within("closing", cx.slack(), late.close()).await??;
+    let ended = cx.within("the acquire ends", cx.slack(), on_its_way).await??;
+    expect_error(ended, ErrorKind::Closed)?;
+    is_free_within(&b, &unused, cx.slack()).await?;
     // What outlives it is harmless.
     ensure_eq!(kept.release().await?, Release::NotHeld);
     expect_error(a.lock(&other).try_acquire().await, ErrorKind::Closed)?;

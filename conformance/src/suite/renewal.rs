@@ -280,6 +280,7 @@ async fn rn9(cx: Context) -> Checked {
     }
     cx.expect_residue();
     let (backend, settings, lock, late) = (Arc::clone(cx.backend()), cx.settings(), name.clone(), cx.late());
+    let (holds, begun) = tokio::sync::oneshot::channel();
     let stalled = in_another_runtime(move || async move {
         let env = lockcore::Env::system();
         let (driver, context) = backend.driver(&env).await?;
@@ -288,19 +289,20 @@ async fn rn9(cx: Context) -> Checked {
             .ttl(ttl)
             .acquire()
             .await?;
+        holds.send(()).ok();
         block_this_thread(ttl + late);
         Ok((guard.is_held(), guard.token()))
     });
-    let next = gets(b.lock(&name), ttl + cx.late() * 2).await;
+    begun.await?;
+    let next = gets(b.lock(&name), ttl + cx.late()).await;
     let joined = tokio::task::spawn_blocking(move || stalled.join()).await?;
     let Ok(stalled) = joined else {
         fail!("the stalled thread panicked")
     };
     let (still_held, token) = stalled?;
     ensure!(!still_held, "held at the first look");
-    // It may have come before the stalled one had begun; then it was released for nobody.
     let next = next?;
-    ensure!(next.token() != token);
+    ensure!(next.token() > token);
     is_released(next).await
 }
 
