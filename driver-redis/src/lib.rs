@@ -12,7 +12,7 @@
 //!   its data, as long as its clock was not set back by more than the time in between.
 //! - **Release** reserves the lock for the first waiter for its claim window and publishes to the one channel that
 //!   this driver has. A publish that nobody hears tells that the waiter's process is dead, and the next one gets the
-//!   turn at once. The second waiter is told to look again when the reservation ends, so a stopped process costs the
+//!   turn at once. The two behind it are told to look again when the reservation ends, so a stopped process costs the
 //!   queue one claim window.
 //! - **Renew** compares and extends, up to 1,000 leases in one script; it creates nothing.
 //! - A forced release tells the holder through its channel.

@@ -21,20 +21,26 @@ local function tell(record, now, message)
   return deadline and tonumber(deadline) > now and redis.call('PUBLISH', channel, message) > 0
 end
 
--- Offers the free lock to the queue: the first live waiter leaves it for a reservation and is woken, the one after it
--- is told to stand by for the end of the reservation. The dead are dropped, `me` is not. Who does not take its turn has
--- to come again, with its ticket.
+-- Offers the free lock to the queue: the first live waiter leaves it for a reservation and is woken; the two after it are
+-- told to stand by for its end, the third in case that the second is as dead as the first and the server does not know it
+-- yet. The dead are dropped, `me` is not. Who does not take its turn has to come again, with its ticket.
 -- Returns whose turn it is (me, when the caller comes first), nil when nobody waits, false when there is more to drop.
 local function offer(now, window, me)
   for _ = 1, 64 do
-    local ids = redis.call('ZRANGE', KEYS[4], 0, 1)
-    local first, second = ids[1], ids[2]
+    local ids = redis.call('ZRANGE', KEYS[4], 0, 2)
+    local first = ids[1]
     if not first or first == me then return first end
-    local records = redis.call('HMGET', KEYS[3], first, second or first)
-    -- The second before the first: what a script writes last, the server sends first.
-    if second and second ~= me and not tell(records[2], now, 's' .. second .. '|' .. window) then
-      leave(second)
-    else
+    local records = redis.call('HMGET', KEYS[3], unpack(ids))
+    local dropped = false
+    -- The last before the first: what a script writes last, the server sends first.
+    for place = #ids, 2, -1 do
+      local id = ids[place]
+      if id ~= me and not tell(records[place], now, 's' .. id .. '|' .. window * (place - 1)) then
+        leave(id)
+        dropped = true
+      end
+    end
+    if not dropped then
       local alive = tell(records[1], now, 'w' .. first)
       leave(first)
       if alive then

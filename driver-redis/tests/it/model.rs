@@ -67,7 +67,9 @@ impl Model {
             if first == me {
                 return Some(me);
             }
+            // Those who are told to stand by.
             self.live(1, me);
+            self.live(2, me);
             self.queue.remove(0);
             if !self.dies(first) {
                 self.lease = Lease::Reserved(first);
