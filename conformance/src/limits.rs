@@ -43,5 +43,5 @@ pub const QUEUE: Duration = Duration::from_secs(1800);
 /// How long after its end a scenario's locks and waiters may be seen at the backend.
 pub const RESIDUE: Duration = Duration::from_secs(10);
 
-/// How many scenarios run at once on the real clock, unless `--test-threads` says otherwise. They mostly wait.
+/// How many scenarios run at once on a backend in real time, unless `--test-threads` says otherwise. They mostly wait.
 pub const PARALLEL: usize = 16;

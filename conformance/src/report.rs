@@ -39,9 +39,10 @@ pub fn main(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
     }
     let (picked, arguments) = take_ids(std::env::args());
     let mut arguments = Arguments::from_iter(arguments);
-    let real = backends.iter().any(|backend| backend.clock() == Clock::Real);
-    if real && arguments.test_threads.is_none() {
-        arguments.test_threads = Some(limits::PARALLEL);
+    let real = backends.iter().filter(|backend| backend.clock() == Clock::Real);
+    let threads = real.count() * limits::PARALLEL;
+    if threads > 0 && arguments.test_threads.is_none() {
+        arguments.test_threads = Some(threads);
     }
     let several = backends.len() > 1;
     let stages: Vec<_> = backends
@@ -50,10 +51,12 @@ pub fn main(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
         .collect();
     let tally = Arc::<Mutex<Tally>>::default();
     let mut trials = Vec::new();
-    for stage in &stages {
-        for scenario in suite::all().filter(|scenario| picks(&picked, scenario)) {
-            let prefix = several.then(|| format!("{}/", stage.backend().name()));
-            trials.push(trial(stage, scenario, &prefix.unwrap_or_default(), &tally));
+    let wanted = suite::all().filter(|scenario| picks(&picked, scenario));
+    // Those that need a server for themselves come last: each would keep the others waiting.
+    let (alone, shared): (Vec<_>, Vec<_>) = wanted.partition(|scenario| scenario.is_exclusive());
+    for scenario in shared.into_iter().chain(alone) {
+        for stage in &stages {
+            trials.push(trial(stage, scenario, several, &tally));
         }
     }
     let listing = arguments.list;
@@ -69,7 +72,7 @@ pub fn main(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
     }
     if !listing {
         let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
-        print(&tally, &used);
+        print(&tally, &used, several);
     }
     conclusion.exit_code()
 }
@@ -81,13 +84,18 @@ struct Tally {
     failed: Vec<String>,
     /// How long each took.
     times: Vec<(Duration, String)>,
-    /// Trials by the reason why they were left out.
-    left_out: BTreeMap<String, Vec<String>>,
+    /// Backends by the reason why a scenario was left out, and the scenario.
+    left_out: BTreeMap<(String, usize), Vec<String>>,
 }
 
-fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, prefix: &str, tally: &Arc<Mutex<Tally>>) -> Trial {
+fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, several: bool, tally: &Arc<Mutex<Tally>>) -> Trial {
     let (stage, tally) = (Arc::clone(stage), Arc::clone(tally));
-    let prefix = prefix.to_owned();
+    let backend = stage.backend().name();
+    let prefix = if several {
+        format!("{backend}/")
+    } else {
+        String::new()
+    };
     let name = format!("{prefix}{}", scenario.trial());
     Trial::ignorable_test(name, move || {
         let (seed, start) = (seed(), now());
@@ -102,7 +110,9 @@ fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, prefix: &str, tally: &
                 Ok(Completion::Completed)
             }
             Verdict::LeftOut(reason) => {
-                tally.left_out.entry(reason.clone()).or_default().push(id);
+                let place = suite::all().position(|other| other.id == scenario.id);
+                let key = (reason.clone(), place.unwrap_or_default());
+                tally.left_out.entry(key).or_default().push(backend);
                 Ok(Completion::ignored_with(reason))
             }
             Verdict::Failed(message) => {
@@ -122,7 +132,7 @@ fn now() -> Instant {
 }
 
 #[expect(clippy::print_stdout, reason = "the summary of a test program")]
-fn print(tally: &Tally, used: &[String]) {
+fn print(tally: &Tally, used: &[String], several: bool) {
     for backend in used {
         println!("ran on {backend}");
     }
@@ -131,8 +141,13 @@ fn print(tally: &Tally, used: &[String]) {
     let slowest = times.iter().rev().take(5);
     let slowest: Vec<_> = slowest.map(|(took, id)| format!("{id} {took:.1?}")).collect();
     println!("slowest: {}", slowest.join(", "));
-    for (reason, ids) in &tally.left_out {
-        println!("left out, {reason}: {}", ids.join(" "));
+    for ((reason, backends), ids) in grouped(&tally.left_out) {
+        let on = if several {
+            format!(" on {}", backends.join(", "))
+        } else {
+            String::new()
+        };
+        println!("left out{on}, {reason}: {}", ids.join(" "));
     }
     for id in &tally.failed {
         println!("FAILED {id}");
@@ -143,6 +158,21 @@ fn print(tally: &Tally, used: &[String]) {
         tally.passed,
         tally.failed.len()
     );
+}
+
+/// The ids that were left out for one reason on the same backends.
+fn grouped(
+    left_out: &BTreeMap<(String, usize), Vec<String>>,
+) -> BTreeMap<(&str, Vec<&str>), Vec<&'static str>> {
+    let ids: Vec<_> = suite::all().map(|scenario| scenario.id).collect();
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for ((reason, place), backends) in left_out {
+        let mut backends: Vec<_> = backends.iter().map(String::as_str).collect();
+        backends.sort_unstable();
+        let group = groups.entry((reason.as_str(), backends)).or_default();
+        group.extend(ids.get(*place));
+    }
+    groups
 }
 
 /// Takes ids and groups out of the arguments.
@@ -164,6 +194,24 @@ fn picks(picked: &[String], scenario: &Scenario) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_is_told_once() {
+        let mut left_out = BTreeMap::new();
+        for (place, backends) in [(0, vec!["b", "a"]), (1, vec!["a", "b"]), (2, vec!["a"])] {
+            let backends = backends.into_iter().map(String::from).collect();
+            left_out.insert(("no".to_owned(), place), backends);
+        }
+        let ids: Vec<_> = suite::all().map(|scenario| scenario.id).collect();
+        let groups: Vec<_> = grouped(&left_out).into_iter().collect();
+        assert_eq!(
+            groups,
+            [
+                (("no", vec!["a"]), vec![ids[2]]),
+                (("no", vec!["a", "b"]), vec![ids[0], ids[1]])
+            ]
+        );
+    }
 
     #[test]
     fn ids_and_groups_pick() {

@@ -295,3 +295,6 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("with something that is no text")
 }
+
+#[cfg(test)]
+mod tests;
