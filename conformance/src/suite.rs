@@ -3,6 +3,7 @@
 mod absent;
 mod cancel;
 mod common;
+mod drivers;
 mod exclusion;
 mod expiry;
 mod fairness;
@@ -39,6 +40,7 @@ const GROUPS: &[&[Scenario]] = &[
     fencing::SCENARIOS,
     handles::SCENARIOS,
     names::SCENARIOS,
+    drivers::SCENARIOS,
     process::SCENARIOS,
     faults::SCENARIOS,
     absent::SCENARIOS,
@@ -50,12 +52,12 @@ mod tests {
 
     use super::*;
 
-    /// How many ids each group of the catalogue has.
+    /// How many ids each group has: those of the catalogue, and some that were added behind them.
     const SIZES: [(&str, usize); 16] = [
         ("ME", 14),
         ("WT", 10),
-        ("EX", 10),
-        ("RN", 13),
+        ("EX", 11),
+        ("RN", 14),
         ("LD", 11),
         ("CX", 9),
         ("FQ", 10),

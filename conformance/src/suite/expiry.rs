@@ -151,6 +151,10 @@ async fn ex4(cx: Context) -> Checked {
                 Ok(held) => {
                     ensure_eq!(held.ttl(), given);
                     ensure!(held.remaining() <= given);
+                    // What is said to be held is held.
+                    let next = b.lock(&name).try_acquire().await?;
+                    ensure!(next.is_none() || !held.is_held(), "{ttl:?}: granted to two");
+                    drop(next);
                     let lost = cx2
                         .within("the lease ends", given + cx2.slack(), held.lost())
                         .await?;

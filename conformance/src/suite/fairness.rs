@@ -108,6 +108,9 @@ async fn fq3(cx: Context) -> Checked {
     // It comes back, late, and stands in the queue again, or is served.
     cx.disturbed();
     dead.link().partition(false);
+    cx.sleep(Duration::from_millis(300)).await;
+    ensure!(!stopped.is_finished(), "granted a turn that was over");
+    ensure!(held.is_held());
     is_released(held).await?;
     let held = cx
         .within("the one that came back is served", cx.slack() * 2, stopped)

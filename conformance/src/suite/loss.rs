@@ -148,6 +148,7 @@ async fn ld6(cx: Context) -> Checked {
     cx.expect_slow_hand_off();
     let ttl = cx.renewed_ttl();
     let held = a.lock(&name).ttl(ttl).acquire().await?;
+    ensure!(held.remaining() <= ttl, "valid for longer than its TTL");
     a.link().partition(true);
     let limit = held.remaining() + cx.slack();
     let work = held.protect(std::future::pending::<()>());
