@@ -40,7 +40,7 @@ pub use client::{Client, Held, RecordedLock, Request};
 pub use context::{Context, Task};
 pub use failure::{Checked, Failure};
 pub use memory::MemoryBackend;
-pub use report::main;
+pub use report::{main, main_of};
 pub use runner::{Outcome, Verdict, run};
 pub use scenario::{Group, Need, Scenario};
 pub use seam::Link;

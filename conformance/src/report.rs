@@ -33,6 +33,12 @@ use crate::worker;
 /// }
 /// ```
 pub fn main(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
+    main_of(&Group::ALL, backends)
+}
+
+/// [`main`] with the scenarios of some groups only: of the program, say, whose tests need a backend and not the other
+/// way round.
+pub fn main_of(groups: &[Group], backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
     let backends: Vec<_> = backends.into_iter().collect();
     if let Some(code) = worker::run_if_asked(&backends) {
         return code;
@@ -51,7 +57,8 @@ pub fn main(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> ExitCode {
         .collect();
     let tally = Arc::<Mutex<Tally>>::default();
     let mut trials = Vec::new();
-    let wanted = suite::all().filter(|scenario| picks(&picked, scenario));
+    let of_groups = suite::all().filter(|scenario| groups.contains(&scenario.group()));
+    let wanted = of_groups.filter(|scenario| picks(&picked, scenario));
     // Those that need a server for themselves come last: each would keep the others waiting.
     let (alone, shared): (Vec<_>, Vec<_>) = wanted.partition(|scenario| scenario.is_exclusive());
     for scenario in shared.into_iter().chain(alone) {

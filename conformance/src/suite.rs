@@ -2,6 +2,7 @@
 
 mod absent;
 mod cancel;
+mod cli;
 mod common;
 mod drivers;
 mod exclusion;
@@ -43,6 +44,7 @@ const GROUPS: &[&[Scenario]] = &[
     drivers::SCENARIOS,
     process::SCENARIOS,
     faults::SCENARIOS,
+    cli::SCENARIOS,
     absent::SCENARIOS,
 ];
 

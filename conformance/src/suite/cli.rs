@@ -1,0 +1,289 @@
+//! CL: the `leasehold` program on this backend.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use lockcore::LockManager;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::common::{gets, is_free_within, is_released};
+use crate::backend::Ability;
+use crate::context::Context;
+use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::scenario::{Need, Scenario};
+
+const PROGRAM: &[Need] = &[Need::Can(Ability::Program)];
+
+/// How long the program may take for what it does at once, on a machine that is busy with other tests.
+const PROMPT: Duration = Duration::from_secs(10);
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new("CL1", "the_childs_code_is_passed", |cx| Box::pin(cl1(cx))).needs(PROGRAM),
+    Scenario::new("CL2", "busy_has_its_code", |cx| Box::pin(cl2(cx))).needs(PROGRAM),
+    Scenario::new("CL3", "the_child_knows_its_lock", |cx| Box::pin(cl3(cx))).needs(PROGRAM),
+    Scenario::new("CL4", "a_lost_lock_ends_the_child", |cx| Box::pin(cl4(cx)))
+        .needs(&[Need::Can(Ability::Program), Need::ForceRelease]),
+    Scenario::new("CL5", "signals_are_passed_and_the_lock_freed", |cx| {
+        Box::pin(cl5(cx))
+    })
+    .needs(PROGRAM),
+    Scenario::new("CL6", "hiccups_kill_nobody", |cx| Box::pin(cl6(cx)))
+        .needs(&[Need::Can(Ability::Program), Need::Can(Ability::Pause)]),
+    Scenario::new("CL7", "errors_have_codes", |cx| Box::pin(cl7(cx))).needs(PROGRAM),
+    Scenario::new("CL8", "a_killed_program_takes_its_child_along", |cx| {
+        Box::pin(cl8(cx))
+    })
+    .needs(PROGRAM),
+];
+
+/// Exit codes of the program, as it documents them.
+const USAGE: i32 = 64;
+const UNREACHABLE: i32 = 69;
+const BUSY: i32 = 75;
+const LOST: i32 = 79;
+
+/// The program, on the scenario's backend and namespace.
+fn leasehold(cx: &Context, arguments: &[&str]) -> Checked<Command> {
+    let backend = cx.backend();
+    let (Some(program), Some(url)) = (backend.program(), backend.url()) else {
+        return Err(Failure::new("the backend gives no program or no URL"));
+    };
+    let joint = if url.contains('?') { '&' } else { '?' };
+    let namespace = cx.settings().namespace;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env(
+            "LEASEHOLD_URL",
+            format!("{url}{joint}namespace={}", namespace.as_str()),
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// What `leasehold run OPTIONS NAME -- sh -c SCRIPT` ended with, and wrote.
+async fn run(cx: &Context, options: &[&str], name: &str, script: &str) -> Checked<(Option<i32>, String)> {
+    let arguments = [&["run"], options, &[name, "--", "sh", "-c", script]].concat();
+    let running = leasehold(cx, &arguments)?.output();
+    let output = cx.within("the program ends", PROMPT, running).await??;
+    let written = [output.stdout, output.stderr].concat();
+    Ok((
+        output.status.code(),
+        String::from_utf8_lossy(&written).into_owned(),
+    ))
+}
+
+/// A program under way, whose child has said a first line.
+struct Running {
+    program: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    first: String,
+}
+
+impl Running {
+    async fn start(cx: &Context, options: &[&str], name: &str, script: &str) -> Checked<Self> {
+        let arguments = [&["run"], options, &[name, "--", "sh", "-c", script]].concat();
+        let mut program = leasehold(cx, &arguments)?.spawn()?;
+        let stdout = program.stdout.take();
+        let stdout = stdout.ok_or_else(|| Failure::new("the program has no output"))?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = cx.within("the child starts", PROMPT, lines.next_line()).await??;
+        let first = first.ok_or_else(|| Failure::new("the child said nothing"))?;
+        Ok(Self {
+            program,
+            lines,
+            first,
+        })
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Checked {
+        let pid = self.program.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("the program has ended too soon"))?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// The program's end, and what its child wrote after its first line. The output ends when everybody who could
+    /// write to it is gone, so the child is.
+    async fn end(mut self, cx: &Context, limit: Duration) -> Checked<(ExitStatus, String)> {
+        let status = cx
+            .within("the program ends", limit, self.program.wait())
+            .await??;
+        let mut rest = String::new();
+        let mut output = self.lines.into_inner();
+        cx.within("the child is gone", PROMPT, output.read_to_string(&mut rest))
+            .await??;
+        Ok((status, rest))
+    }
+}
+
+async fn cl1(cx: Context) -> Checked {
+    let name = cx.name();
+    ensure_eq!(run(&cx, &[], &name, "exit 0").await?.0, Some(0));
+    ensure_eq!(run(&cx, &[], &name, "exit 7").await?.0, Some(7));
+    ensure_eq!(run(&cx, &[], &name, "kill -TERM $$").await?.0, Some(128 + 15));
+    Ok(())
+}
+
+async fn cl2(cx: Context) -> Checked {
+    let (client, name) = (cx.client().await?, cx.name());
+    let held = client.lock(&name).acquire().await?;
+    for wait in ["0", "300ms"] {
+        let (code, said) = run(&cx, &["--wait", wait], &name, "echo it ran").await?;
+        ensure_eq!(code, Some(BUSY));
+        ensure!(!said.contains("it ran"), "the child ran without the lock");
+    }
+    ensure!(held.is_held());
+    Ok(())
+}
+
+async fn cl3(cx: Context) -> Checked {
+    let (client, name) = (cx.client().await?, cx.name());
+    let held = client.lock(&name).acquire().await?;
+    let before = held.token().get();
+    is_released(held).await?;
+    let script = "echo \"$LEASEHOLD_TOKEN|$LEASEHOLD_NAME|$LEASEHOLD_OWNER\"";
+    let (code, said) = run(&cx, &["--label", "suite"], &name, script).await?;
+    ensure_eq!(code, Some(0));
+    let mut parts = said.trim().splitn(3, '|');
+    let token: u64 = parts.next().unwrap_or_default().parse()?;
+    ensure!(token > before, "token {token} after {before}");
+    ensure_eq!(parts.next(), Some(name.as_str()));
+    ensure!(parts.next().unwrap_or_default().contains("suite"), "{said}");
+    Ok(())
+}
+
+async fn cl4(cx: Context) -> Checked {
+    cx.disturbed();
+    let (client, name) = (cx.client().await?, cx.name());
+    let running = Running::start(&cx, &["--ttl", "2s"], &name, "echo up; exec sleep 600").await?;
+    ensure!(client.manager().force_release(&name).await?);
+    let (status, _) = running.end(&cx, PROMPT).await?;
+    ensure_eq!(status.code(), Some(LOST));
+    Ok(())
+}
+
+async fn cl5(cx: Context) -> Checked {
+    let (client, name) = (cx.client().await?, cx.name());
+    let script = "trap 'echo told; exit 3' TERM; echo up; while :; do sleep 0.05; done";
+    let running = Running::start(&cx, &[], &name, script).await?;
+    running.signal(rustix::process::Signal::TERM)?;
+    let (status, said) = running.end(&cx, PROMPT).await?;
+    ensure_eq!(status.code(), Some(3));
+    ensure!(said.contains("told"), "the child was not told");
+    // The program has ended: the lock is free, not only soon.
+    let free = client.lock(&name).try_acquire().await?;
+    is_released(free.ok_or_else(|| Failure::new("the lock is still held"))?).await?;
+
+    // One that waits leaves the queue.
+    let held = client.lock(&name).acquire().await?;
+    let waiting = ["run", &name, "--", "true"];
+    let mut waiter = leasehold(&cx, &waiting)?.spawn()?;
+    if cx.capabilities().inspect {
+        cx.eventually("the program waits", PROMPT, || async {
+            let status = client.manager().lock(&name).inspect().await?;
+            Ok(status.waiters == 1)
+        })
+        .await?;
+    }
+    let pid = waiter
+        .id()
+        .and_then(|pid| rustix::process::Pid::from_raw(pid.try_into().ok()?));
+    let pid = pid.ok_or_else(|| Failure::new("the waiter has ended too soon"))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    let status = cx.within("the waiter ends", PROMPT, waiter.wait()).await??;
+    ensure_eq!(status.code(), Some(128 + 2));
+    if cx.capabilities().inspect {
+        ensure_eq!(client.manager().lock(&name).inspect().await?.waiters, 0);
+    }
+    is_released(held).await?;
+    Ok(())
+}
+
+/// A server that does not answer for less than the lease.
+async fn cl6(cx: Context) -> Checked {
+    cx.disturbed();
+    cx.expect_slow_hand_off();
+    let name = cx.name();
+    let running = Running::start(&cx, &["--ttl", "12s"], &name, "echo up; sleep 6; echo done").await?;
+    cx.at_home(|backend| async move { backend.pause().await }).await?;
+    cx.sleep(Duration::from_secs(4)).await;
+    cx.at_home(|backend| async move { backend.resume().await })
+        .await?;
+    let (status, said) = running.end(&cx, PROMPT * 2).await?;
+    ensure_eq!(status.code(), Some(0));
+    ensure!(said.contains("done"));
+    Ok(())
+}
+
+async fn cl7(cx: Context) -> Checked {
+    let (name, long) = (cx.name(), "x".repeat(2048));
+    for arguments in [
+        &["run", "--ttl", "0", &name, "--", "true"][..],
+        &["run", "--ttl", "never", &name, "--", "true"],
+        &["run", "", "--", "true"],
+        &["run", &long, "--", "true"],
+        &["run", &name],
+        &["run", "--url", "nonsense://x", &name, "--", "true"],
+        &["release", &name],
+        &["--no-such-option"],
+    ] {
+        let running = leasehold(&cx, arguments)?.output();
+        let output = cx.within("the program refuses", PROMPT, running).await??;
+        ensure!(
+            output.status.code() == Some(USAGE),
+            "{:?} instead of {USAGE} for {arguments:.80?}",
+            output.status
+        );
+        ensure!(
+            !output.stderr.is_empty(),
+            "{arguments:.80?} is refused without a word"
+        );
+    }
+    if cx.backend().abilities().contains(&Ability::Network) {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+        let port = listener.local_addr()?.port();
+        drop(listener);
+        let scheme = cx
+            .backend()
+            .url()
+            .and_then(|url| Some(url.split_once(':')?.0.to_owned()));
+        let dead = format!("{}://127.0.0.1:{port}", scheme.unwrap_or_default());
+        let running = leasehold(&cx, &["run", "--url", &dead, &name, "--", "true"])?.output();
+        let output = cx.within("the program gives up", PROMPT, running).await??;
+        ensure_eq!(output.status.code(), Some(UNREACHABLE));
+    }
+    Ok(())
+}
+
+async fn cl8(cx: Context) -> Checked {
+    cx.expect_residue();
+    cx.expect_slow_hand_off();
+    if !cfg!(target_os = "linux") {
+        // Elsewhere nobody tells the child, and the lock is free after its TTL.
+        return Ok(());
+    }
+    let (client, name, ttl) = (cx.client().await?, cx.name(), cx.renewed_ttl());
+    let seconds = format!("{}ms", ttl.as_millis());
+    let running = Running::start(
+        &cx,
+        &["--ttl", &seconds],
+        &name,
+        "echo $LEASEHOLD_TOKEN; exec sleep 600",
+    )
+    .await?;
+    let token: u64 = running.first.trim().parse()?;
+    running.signal(rustix::process::Signal::KILL)?;
+    running.end(&cx, PROMPT).await?;
+    is_free_within(&client, &name, ttl + cx.late()).await?;
+    let held = gets(client.lock(&name), PROMPT).await?;
+    ensure!(
+        held.token().get() > token,
+        "a smaller token than that of the dead holder"
+    );
+    Ok(())
+}
