@@ -1,16 +1,19 @@
 //! CL: the `leasehold` program on this backend.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use lockcore::LockManager;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use url::Url;
 
-use super::common::{gets, is_free_within, is_released};
+use super::common::{gets, is_free_within, is_released, refused};
 use crate::backend::Ability;
 use crate::context::Context;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::proxy::Proxy;
 use crate::scenario::{Need, Scenario};
 
 const PROGRAM: &[Need] = &[Need::Can(Ability::Program)];
@@ -32,6 +35,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .needs(&[Need::Can(Ability::Program), Need::Can(Ability::Pause)]),
     Scenario::new("CL7", "errors_have_codes", |cx| Box::pin(cl7(cx))).needs(PROGRAM),
     CL8,
+    Scenario::new("CL9", "silence_ends_the_child_before_the_next_holder", |cx| {
+        Box::pin(cl9(cx))
+    })
+    .needs(&[Need::Can(Ability::Program), Need::Can(Ability::Network)]),
+    Scenario::new("CL10", "a_child_that_hears_no_term_is_killed", |cx| {
+        Box::pin(cl10(cx))
+    })
+    .needs(&[Need::Can(Ability::Program), Need::ForceRelease]),
 ];
 
 const CL8: Scenario = {
@@ -53,21 +64,23 @@ const UNREACHABLE: i32 = 69;
 const BUSY: i32 = 75;
 const LOST: i32 = 79;
 
+/// Where the scenario's locks are.
+fn place(cx: &Context, url: &str) -> String {
+    let joint = if url.contains('?') { '&' } else { '?' };
+    let namespace = cx.settings().namespace;
+    format!("{url}{joint}namespace={}", namespace.as_str())
+}
+
 /// The program, on the scenario's backend and namespace.
 fn leasehold(cx: &Context, arguments: &[&str]) -> Checked<Command> {
     let backend = cx.backend();
     let (Some(program), Some(url)) = (backend.program(), backend.url()) else {
         return Err(Failure::new("the backend gives no program or no URL"));
     };
-    let joint = if url.contains('?') { '&' } else { '?' };
-    let namespace = cx.settings().namespace;
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .env(
-            "LEASEHOLD_URL",
-            format!("{url}{joint}namespace={}", namespace.as_str()),
-        )
+        .env("LEASEHOLD_URL", place(cx, &url))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -292,4 +305,58 @@ async fn cl8(cx: Context) -> Checked {
         "a smaller token than that of the dead holder"
     );
     Ok(())
+}
+
+/// A child that goes on whatever it is told, and writes into `file` as long as it lives.
+fn stubborn(file: &Path) -> String {
+    let file = file.display();
+    format!("trap '' TERM; echo up; while :; do echo x >> '{file}'; sleep 0.02; done")
+}
+
+/// Nobody writes into `file` any more.
+async fn is_quiet(cx: &Context, file: &Path) -> Checked {
+    let before = tokio::fs::metadata(file).await?.len();
+    cx.sleep(Duration::from_millis(300)).await;
+    ensure_eq!(tokio::fs::metadata(file).await?.len(), before);
+    ensure!(before > 0, "nothing was ever written");
+    Ok(())
+}
+
+/// Nothing gets through to the server any more, and nobody says so: the child is gone before somebody else has the lock.
+async fn cl9(cx: Context) -> Checked {
+    cx.expect_slow_hand_off();
+    let (client, name, folder) = (cx.client().await?, cx.name(), tempfile::tempdir()?);
+    let file = folder.path().join("written");
+    let url = cx.backend().url().unwrap_or_default();
+    let no_server = || Failure::new("the backend's URL has no host and port");
+    let server = Url::parse(&url)?;
+    let (host, port) = server.host().zip(server.port()).ok_or_else(no_server)?;
+    let proxy = Proxy::start(format!("{host}:{port}")).await?;
+    let through = place(&cx, &proxy.url(&url).ok_or_else(no_server)?);
+    let ttl = Duration::from_secs(3);
+    let options = ["--url", &through, "--ttl", "3s", "--grace", "500ms"];
+    let running = Running::start(&cx, &options, &name, &stubborn(&file)).await?;
+    cx.sleep(Duration::from_secs(1)).await;
+    refused(client.lock(&name)).await?;
+    proxy.stall(true);
+    // A renewal may just have been heard.
+    let next = gets(client.lock(&name), ttl + cx.late()).await?;
+    is_quiet(&cx, &file).await?;
+    let (status, _) = running.end(&cx, PROMPT).await?;
+    ensure_eq!(status.code(), Some(LOST));
+    is_released(next).await
+}
+
+/// The lock is taken away by force, and TERM changes nothing: KILL does, after the grace period.
+async fn cl10(cx: Context) -> Checked {
+    cx.disturbed();
+    let (client, name, folder) = (cx.client().await?, cx.name(), tempfile::tempdir()?);
+    let file = folder.path().join("written");
+    let options = ["--ttl", "3s", "--grace", "300ms"];
+    let running = Running::start(&cx, &options, &name, &stubborn(&file)).await?;
+    cx.sleep(Duration::from_millis(200)).await;
+    ensure!(client.manager().force_release(&name).await?);
+    let (status, _) = running.end(&cx, PROMPT).await?;
+    ensure_eq!(status.code(), Some(LOST));
+    is_quiet(&cx, &file).await
 }
