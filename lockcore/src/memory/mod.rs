@@ -23,6 +23,7 @@
 mod driver;
 mod faults;
 mod model;
+mod queue;
 mod store;
 
 pub use driver::{CAPABILITIES, MemoryDriver};

@@ -4,11 +4,11 @@
 //! until its claim window ends. The weighted claim covers every kind of lock.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::queue::{Holding, Queue};
 use crate::claim::{AttemptId, Claim, Token};
-use crate::driver::{Acquired, Busy, Grant, Inspection, Intent, Listed, Occupant, Released, Renewal};
+use crate::driver::{Acquired, Grant, Inspection, Intent, Listed, Released, Renewal};
 use crate::env::Instant;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Namespace, Resource};
@@ -35,35 +35,6 @@ pub(super) struct Now {
     pub(super) at: Instant,
     pub(super) wall: SystemTime,
     pub(super) unix_micros: u64,
-}
-
-#[derive(Debug)]
-struct Holding {
-    claim: Claim,
-    client: ClientId,
-    token: Token,
-    until: Instant,
-    since: SystemTime,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    claim: Claim,
-    client: ClientId,
-    ticket: u64,
-    /// Its last sign of life counts up to here.
-    until: Instant,
-    /// Its share is kept for it up to here.
-    reserved: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    capacity: u32,
-    holders: Vec<Holding>,
-    /// By ticket.
-    waiters: Vec<Waiting>,
-    last_ticket: u64,
 }
 
 /// All resources of one store. Every method first forgets what has ended by `now`.
@@ -98,6 +69,14 @@ impl Model {
         } else if queue.capacity != claim.capacity {
             return Err(Error::new(ErrorKind::Invalid, SIZE_DIFFERS));
         }
+        let (waits, ticket) = match intent {
+            Intent::Wait { ticket } => (true, ticket),
+            Intent::Try => (false, None),
+        };
+        // Who comes back to a place that it lost may be the first.
+        if ticket.is_some() {
+            queue.enqueue(now.at, client, claim, ticket);
+        }
         if queue.may_take(claim) {
             let token = Token::next(self.last_token, now.unix_micros);
             self.last_token = Some(token);
@@ -115,7 +94,7 @@ impl Model {
             queue.wake_next(now.at, wakes);
             return Ok(Acquired::Granted(Grant::lease(token, claim.ttl)));
         }
-        if let Intent::Wait { ticket } = intent {
+        if waits {
             queue.enqueue(now.at, client, claim, ticket);
         }
         queue.wake_next(now.at, wakes);
@@ -270,132 +249,5 @@ impl Model {
         if self.queues.get(resource).is_some_and(Queue::is_idle) {
             self.queues.remove(resource);
         }
-    }
-}
-
-impl Queue {
-    /// Leases and places that have ended, and reservations that nobody claimed.
-    fn forget(&mut self, now: Instant) {
-        self.holders.retain(|holding| holding.until > now);
-        self.waiters
-            .retain(|waiter| waiter.until > now && waiter.reserved.is_none_or(|until| until > now));
-    }
-
-    fn is_idle(&self) -> bool {
-        self.holders.is_empty() && self.waiters.is_empty()
-    }
-
-    /// What is held or kept for somebody other than `attempt`.
-    fn taken(&self, attempt: AttemptId) -> u64 {
-        let held = self.holders.iter().map(|holding| &holding.claim);
-        let reserved = self
-            .waiters
-            .iter()
-            .filter(|waiter| waiter.reserved.is_some())
-            .map(|waiter| &waiter.claim);
-        let others = held.chain(reserved).filter(|claim| claim.attempt != attempt);
-        others.map(|claim| u64::from(claim.weight)).sum()
-    }
-
-    /// It fits, and nobody comes first: of the waiters ahead each has its share reserved already.
-    fn may_take(&self, claim: &Claim) -> bool {
-        let mut ahead = self
-            .waiters
-            .iter()
-            .take_while(|waiter| waiter.claim.attempt != claim.attempt);
-        ahead.all(|waiter| waiter.reserved.is_some())
-            && self.taken(claim.attempt) + u64::from(claim.weight) <= u64::from(self.capacity)
-    }
-
-    fn enqueue(&mut self, now: Instant, client: ClientId, claim: &Claim, ticket: Option<u64>) {
-        let until = now.after(claim.waiter_ttl);
-        if let Some(waiter) = self
-            .waiters
-            .iter_mut()
-            .find(|waiter| waiter.claim.attempt == claim.attempt)
-        {
-            waiter.until = until;
-            return;
-        }
-        let ticket = ticket.unwrap_or(self.last_ticket + 1);
-        self.last_ticket = self.last_ticket.max(ticket);
-        let place = self.waiters.partition_point(|waiter| waiter.ticket <= ticket);
-        self.waiters.insert(
-            place,
-            Waiting {
-                claim: claim.clone(),
-                client,
-                ticket,
-                until,
-                reserved: None,
-            },
-        );
-    }
-
-    /// Reserves for and wakes the waiters at the head for whom there is room, and tells the one after them to look
-    /// again when their window is over.
-    fn wake_next(&mut self, now: Instant, wakes: &mut Vec<WakeUp>) {
-        let mut free = u64::from(self.capacity).saturating_sub(self.taken(AttemptId::from_bits(0)));
-        let mut window = None;
-        for waiter in &mut self.waiters {
-            if waiter.reserved.is_some() {
-                continue;
-            }
-            let (client, attempt) = (waiter.client, waiter.claim.attempt);
-            let weight = u64::from(waiter.claim.weight);
-            if weight > free {
-                let after = window.map(|window: Duration| window + Duration::from_millis(1));
-                wakes.extend(after.map(|after| WakeUp {
-                    client,
-                    attempt,
-                    after: Some(after),
-                }));
-                return;
-            }
-            free -= weight;
-            window = Some(waiter.claim.claim_window);
-            waiter.reserved = Some(now.after(waiter.claim.claim_window));
-            wakes.push(WakeUp {
-                client,
-                attempt,
-                after: None,
-            });
-        }
-    }
-
-    fn busy(&self, now: Instant, attempt: AttemptId) -> Busy {
-        let reservations = self
-            .waiters
-            .iter()
-            .filter_map(|waiter| Some((waiter.reserved?, waiter.claim.ttl)));
-        let reserved = reservations.clone().map(|(until, _)| until).min();
-        let held = self.holders.iter().map(|holding| holding.until);
-        let free = held
-            .chain(reservations.map(|(until, ttl)| until.after(ttl)))
-            .min();
-        let busy = Busy::default()
-            .free_in(free.map(|until| until.since(now)))
-            .reserved(reserved.map(|until| until.since(now)))
-            .held_by(self.holders.first().map(|holding| holding.occupant(now)));
-        match self
-            .waiters
-            .iter()
-            .position(|waiter| waiter.claim.attempt == attempt)
-        {
-            Some(ahead) => busy.queued(
-                ahead.try_into().unwrap_or(u64::MAX),
-                Some(self.waiters[ahead].ticket),
-            ),
-            None => busy,
-        }
-    }
-}
-
-impl Holding {
-    fn occupant(&self, now: Instant) -> Occupant {
-        Occupant::new(Arc::clone(&self.claim.details), self.token)
-            .remaining(Some(self.until.since(now)))
-            .since(Some(self.since))
-            .weight(self.claim.weight)
     }
 }
