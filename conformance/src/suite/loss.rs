@@ -30,25 +30,31 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 async fn ld1(cx: Context) -> Checked {
+    let ends = [false, true].map(|drops| cx.spawn(held_and_ended(cx.clone(), drops)));
+    for end in ends {
+        end.await??;
+    }
+    Ok(())
+}
+
+async fn held_and_ended(cx: Context, drops: bool) -> Checked {
     let (a, name) = (cx.client().await?, cx.name());
     let ttl = cx.renewed_ttl();
-    for drops in [false, true] {
-        let held = a.lock(&name).ttl(ttl).acquire().await?;
-        // Not through `held`, whose own future writes an end into the history.
-        let mut lost = Box::pin(Guard::lost(&held));
-        for _ in 0..6 {
-            cx.sleep(ttl / 3).await;
-            ensure!(is_pending(&mut lost).await, "fired while held");
-            held.check()?;
-        }
-        if drops {
-            drop(held);
-        } else {
-            is_released(held).await?;
-        }
-        let told = cx.env().timeout(ttl * 2, &mut lost).await;
-        ensure!(told.is_none(), "fired by a release: {told:?}");
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    // Not through `held`, whose own future writes an end into the history.
+    let mut lost = Box::pin(Guard::lost(&held));
+    for _ in 0..6 {
+        cx.sleep(ttl / 3).await;
+        ensure!(is_pending(&mut lost).await, "fired while held");
+        held.check()?;
     }
+    if drops {
+        drop(held);
+    } else {
+        is_released(held).await?;
+    }
+    let told = cx.env().timeout(ttl * 2, &mut lost).await;
+    ensure!(told.is_none(), "fired by a release: {told:?}");
     Ok(())
 }
 

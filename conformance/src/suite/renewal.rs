@@ -251,17 +251,17 @@ async fn rn8(cx: Context) -> Checked {
     let ttl = cx.renewed_ttl();
     let first = a.lock(&one).ttl(ttl).acquire().await?;
     let second = a.lock(&two).ttl(ttl).acquire().await?;
-    cx.sleep(ttl * 2).await;
+    cx.sleep(ttl * 3 / 2).await;
     is_released(first).await?;
     let first = b.lock(&one).ttl(ttl).acquire().await?;
-    cx.sleep(ttl * 2).await;
+    cx.sleep(ttl * 3 / 2).await;
     ensure!(
         second.is_held(),
         "lost when another lock of its manager was released"
     );
     refused(b.lock(&two)).await?;
     is_released(second).await?;
-    cx.sleep(ttl * 2).await;
+    cx.sleep(ttl * 3 / 2).await;
     ensure!(first.is_held());
     is_released(first).await
 }
@@ -344,7 +344,7 @@ async fn rn11(cx: Context) -> Checked {
         }
     }
     let (before, start) = (a.link().calls(Call::Renew), cx.now());
-    cx.sleep(ttl + ttl / 2).await;
+    cx.sleep(ttl + ttl / 8).await;
     let lost = held.iter().filter(|held| !held.is_held()).count();
     ensure_eq!(lost, 0);
     // Each is renewed after a sixth to a third of its TTL; in that time they fall into five slots at most.

@@ -113,7 +113,25 @@ async fn wt5(cx: Context) -> Checked {
         took.since(granted)
     );
     ensure!(!held.is_held(), "two holders");
-    is_released(next).await
+    is_released(next).await?;
+    // No push arrives at all: who waits asks by itself, at least every third of the life of its place.
+    cx.expect_slow_hand_off();
+    let mut settings = cx.settings();
+    settings.waiter_ttl = Duration::from_secs(3);
+    let held = a.lock(&name).acquire().await?;
+    let mut waiters = Vec::new();
+    for _ in 0..3 {
+        let deaf = cx.deaf_client(settings.clone()).await?;
+        let waiter = queue(&cx, &deaf, deaf.lock(&name)).await?;
+        waiters.push(cx.spawn(async move { is_released(waiter.await??).await }));
+    }
+    is_released(held).await?;
+    let limit = (Duration::from_secs(1) + settings.claim_window) * 3 + cx.slack();
+    for waiter in waiters {
+        cx.within("a waiter that hears nothing is served", limit, waiter)
+            .await???;
+    }
+    Ok(())
 }
 
 /// Everybody who waits is served, once: on several connections, several to each.
