@@ -62,4 +62,13 @@ impl Workspace {
         names.dedup();
         names
     }
+
+    /// The names of the examples of `package`.
+    pub(crate) fn examples_of(&self, package: &str) -> Vec<&str> {
+        let examples = self
+            .targets
+            .iter()
+            .filter(|(owner, kind, _)| owner == package && kind == "example");
+        examples.map(|(_, _, name)| name.as_str()).collect()
+    }
 }
