@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use lockcore::{
@@ -13,7 +11,6 @@ use lockcore::{
     Manager, Namespace, Resource, Settings,
 };
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, Clock};
 use crate::client::Client;
@@ -21,6 +18,7 @@ use crate::failure::{Checked, Failure};
 use crate::history::{Bounds, History};
 use crate::limits;
 use crate::seam::{Link, Seam};
+pub use crate::task::Task;
 
 /// A scenario's world: a backend, time, fresh names, a history. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -248,7 +246,7 @@ impl Context {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Task(self.0.env.spawn(future))
+        Task::new(self.0.env.spawn(future))
     }
 
     /// Runs something that the server has to do, where the server lives.
@@ -386,33 +384,5 @@ impl Context {
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A task of a scenario. Dropping it lets the task go on.
-#[derive(Debug)]
-#[must_use = "a task that nobody waits for may fail unseen"]
-pub struct Task<T>(JoinHandle<T>);
-
-impl<T> Task<T> {
-    /// Ends it at its next await point.
-    pub fn abort(&self) {
-        self.0.abort();
-    }
-
-    /// Has it ended?
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
-    }
-}
-
-impl<T> Future for Task<T> {
-    type Output = Checked<T>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Checked<T>> {
-        Pin::new(&mut self.0)
-            .poll(cx)
-            .map(|joined| joined.map_err(Failure::from))
     }
 }

@@ -6,14 +6,48 @@
 //! the suite, is left out, and the run says what and why.
 //!
 //! ```no_run
+//! // tests/conformance.rs, with `[[test]] name = "conformance"` and `harness = false` in Cargo.toml
 //! use std::{process::ExitCode, sync::Arc};
 //!
-//! use leasehold_conformance::{Clock, MemoryBackend, main};
+//! use async_trait::async_trait;
+//! use leasehold_conformance::Backend;
+//! use lockcore::{Capabilities, Driver, DriverContext, Env, Result};
+//! # use lockcore::memory::{CAPABILITIES, MemoryDriver, MemoryStore};
+//! # #[derive(Debug)]
+//! # struct MyDriver;
+//! # impl MyDriver {
+//! #     async fn connect(_: &str, context: DriverContext) -> Result<MemoryDriver> {
+//! #         Ok(MemoryStore::new(&context.env).driver().0)
+//! #     }
+//! # }
 //!
-//! fn start() -> ExitCode {
-//!     main([Arc::new(MemoryBackend::new(Clock::Virtual)) as _])
+//! #[derive(Debug)]
+//! struct MyBackend;
+//!
+//! #[async_trait]
+//! impl Backend for MyBackend {
+//!     fn name(&self) -> String {
+//!         "mine".into()
+//!     }
+//!
+//!     fn capabilities(&self) -> Capabilities {
+//!         CAPABILITIES
+//!     }
+//!
+//!     async fn driver(&self, env: &Env) -> Result<(Arc<dyn Driver>, DriverContext)> {
+//!         let context = DriverContext::new(env.clone());
+//!         let driver = MyDriver::connect("mine://localhost", context.clone()).await?;
+//!         Ok((Arc::new(driver), context))
+//!     }
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     leasehold_conformance::main([Arc::new(MyBackend) as Arc<dyn Backend>])
 //! }
 //! ```
+//!
+//! Each further method of [`Backend`] lets more scenarios run: those that restart a server, cut connections, look for
+//! what is left over, or start worker processes.
 //!
 //! Every scenario is recorded ([`history`]), and its history judged when it is over: no two valid holders at one
 //! time, growing tokens, queues in order, releases that are handed over soon. What it leaves at the backend counts
@@ -33,6 +67,7 @@ mod scenario;
 mod seam;
 pub mod servers;
 mod suite;
+mod task;
 mod worker;
 
 pub use backend::{Ability, Backend, Clock};

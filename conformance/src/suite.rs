@@ -18,6 +18,7 @@ mod network;
 mod process;
 mod read_write;
 mod renewal;
+mod renewal_races;
 mod semaphore;
 mod waiting;
 
@@ -33,6 +34,7 @@ const GROUPS: &[&[Scenario]] = &[
     waiting::SCENARIOS,
     expiry::SCENARIOS,
     renewal::SCENARIOS,
+    renewal_races::SCENARIOS,
     loss::SCENARIOS,
     cancel::SCENARIOS,
     fairness::SCENARIOS,
