@@ -4,6 +4,7 @@ mod absent;
 mod cancel;
 mod cli;
 mod common;
+mod connections;
 mod drivers;
 mod exclusion;
 mod expiry;

@@ -7,7 +7,7 @@ use lockcore::{Error, ErrorKind, Release, Retry, Settings};
 use url::Url;
 
 use super::common::{gets, is_free_within, is_released, random};
-use super::faults::recovers;
+use super::connections::recovers;
 use crate::backend::Backend;
 use crate::client::Client;
 use crate::context::Context;
