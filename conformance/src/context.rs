@@ -117,16 +117,22 @@ impl Context {
         self.pick(limits::REAL_SLACK, limits::VIRTUAL_SLACK)
     }
 
+    /// A TTL that the backend gives as it is: `about`, or what comes next to it.
+    #[must_use]
+    pub fn ttl(&self, about: Duration) -> Duration {
+        self.capabilities().effective_ttl(about)
+    }
+
     /// A TTL for locks that are meant to run out, as the backend will give it.
     #[must_use]
     pub fn expiring_ttl(&self) -> Duration {
-        self.capabilities().effective_ttl(limits::EXPIRING_TTL)
+        self.ttl(limits::EXPIRING_TTL)
     }
 
     /// A TTL for locks that are meant to be renewed, as the backend will give it.
     #[must_use]
     pub fn renewed_ttl(&self) -> Duration {
-        self.capabilities().effective_ttl(limits::RENEWED_TTL)
+        self.ttl(limits::RENEWED_TTL)
     }
 
     /// How long after `ttl` an abandoned lock may still be there.

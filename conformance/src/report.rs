@@ -50,7 +50,8 @@ pub fn main_of(groups: &[Group], backends: impl IntoIterator<Item = Arc<dyn Back
     if threads > 0 && arguments.test_threads.is_none() {
         arguments.test_threads = Some(threads);
     }
-    let several = backends.len() > 1;
+    let of = backends.len();
+    let several = of > 1;
     let stages: Vec<_> = backends
         .into_iter()
         .map(|backend| Arc::new(Stage::new(backend)))
@@ -79,7 +80,7 @@ pub fn main_of(groups: &[Group], backends: impl IntoIterator<Item = Arc<dyn Back
     }
     if !listing {
         let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
-        print(&tally, &used, several);
+        print(&tally, &used, of);
     }
     conclusion.exit_code()
 }
@@ -139,7 +140,7 @@ fn now() -> Instant {
 }
 
 #[expect(clippy::print_stdout, reason = "the summary of a test program")]
-fn print(tally: &Tally, used: &[String], several: bool) {
+fn print(tally: &Tally, used: &[String], of: usize) {
     for backend in used {
         println!("ran on {backend}");
     }
@@ -149,7 +150,7 @@ fn print(tally: &Tally, used: &[String], several: bool) {
     let slowest: Vec<_> = slowest.map(|(took, id)| format!("{id} {took:.1?}")).collect();
     println!("slowest: {}", slowest.join(", "));
     for ((reason, backends), ids) in grouped(&tally.left_out) {
-        let on = if several {
+        let on = if backends.len() < of {
             format!(" on {}", backends.join(", "))
         } else {
             String::new()

@@ -1,12 +1,90 @@
-//! The suite on the reference model: on virtual time, and once more on the real clock, where threads race.
+//! The suite on the reference model: on virtual time; once more on the real clock, where threads race; and declared as
+//! the least that a driver may be.
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use leasehold_conformance::{Backend, Clock, MemoryBackend, main as conformance};
+use lockcore::driver::{Acquired, Busy, Inspection, Intent, Lease, Listed, Released, Renewal};
+use lockcore::memory::{CAPABILITIES, MemoryDriver};
+use lockcore::{Capabilities, Claim, Driver, Error, ErrorKind, Namespace, Resource, Result, WakeUp};
 
 fn main() -> ExitCode {
-    conformance(
-        [Clock::Virtual, Clock::Real].map(|clock| Arc::new(MemoryBackend::new(clock)) as Arc<dyn Backend>),
+    let [virtual_time, real_time] = [Clock::Virtual, Clock::Real].map(MemoryBackend::new);
+    let bare = MemoryBackend::new(Clock::Virtual)
+        .wrapped("memory-bare", |driver, _| Arc::new(Bare(driver)))
+        .declared(BARE);
+    conformance([virtual_time, real_time, bare].map(|backend| Arc::new(backend) as Arc<dyn Backend>))
+}
+
+/// No queue, no pushes, a coarse TTL, and nothing that an administrator would ask for.
+const BARE: Capabilities = CAPABILITIES
+    .with_ttl(
+        Duration::from_millis(500),
+        Duration::from_secs(4),
+        Duration::from_millis(500),
     )
+    .with_fifo(false)
+    .with_wake_up(WakeUp::Poll {
+        interval: Duration::from_millis(40),
+    })
+    .with_weighted(false)
+    .with_administration(false, false, false)
+    .with_renew_batch(7);
+
+/// A driver that can just do the least.
+#[derive(Debug)]
+struct Bare(MemoryDriver);
+
+fn unsupported<T>() -> Result<T> {
+    Err(Error::new(ErrorKind::Unsupported, "the least"))
+}
+
+#[async_trait]
+impl Driver for Bare {
+    fn backend(&self) -> &'static str {
+        "bare"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        BARE
+    }
+
+    async fn acquire(&self, claim: &Claim, _: Intent) -> Result<Acquired> {
+        // Whoever comes when it is free gets it.
+        Ok(match self.0.acquire(claim, Intent::Try).await? {
+            Acquired::Busy(_) => Acquired::Busy(Busy::default()),
+            granted => granted,
+        })
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<Released> {
+        self.0.release(claim).await
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {
+        self.0.renew(leases).await
+    }
+
+    async fn inspect(&self, _: &Resource) -> Result<Inspection> {
+        unsupported()
+    }
+
+    async fn list(&self, _: &Namespace, _: &str) -> Result<Vec<Listed>> {
+        unsupported()
+    }
+
+    async fn force_release(&self, _: &Resource) -> Result<bool> {
+        unsupported()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.close().await
+    }
 }

@@ -6,7 +6,7 @@ use lockcore::ErrorKind;
 use lockcore::driver::{Acquired, Intent};
 use lockcore::memory::Call;
 
-use super::common::{expect_error, gets, is_free_within, is_released, queue, refused};
+use super::common::{expect_error, gets, is_free_within, is_released, queue, random, refused};
 use crate::backend::Ability;
 use crate::context::Context;
 use crate::failure::{Checked, ensure, ensure_eq, fail};
@@ -221,7 +221,7 @@ async fn fq7(cx: Context) -> Checked {
     Ok(driver.close().await?)
 }
 
-/// Where there is no order, everybody is served all the same.
+/// Where there is no order, everybody is served all the same, as long as the lock is free now and then.
 async fn fq8(cx: Context) -> Checked {
     let name = cx.name();
     let mut tasks = Vec::new();
@@ -235,6 +235,8 @@ async fn fq8(cx: Context) -> Checked {
                 env.sleep(Duration::from_millis(1)).await;
                 is_released(held).await?;
                 served += 1;
+                env.sleep(Duration::from_millis(u64::from(random(&env, 10))))
+                    .await;
             }
             Checked::Ok(served)
         }));

@@ -314,10 +314,10 @@ async fn hl10(cx: Context) -> Checked {
 /// A shorter lease counts from the moment it is asked for, a longer one only when it is granted.
 async fn hl11(cx: Context) -> Checked {
     let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
-    let (short, long) = (cx.expiring_ttl(), cx.renewed_ttl() * 10);
+    let (short, long) = (cx.expiring_ttl(), cx.ttl(cx.renewed_ttl() * 10));
     let held = a
         .lock(&name)
-        .ttl(cx.renewed_ttl() * 2)
+        .ttl(cx.ttl(cx.renewed_ttl() * 2))
         .auto_renew(false)
         .acquire()
         .await?;

@@ -69,6 +69,10 @@ async fn are_apart(cx: &Context, names: &[String]) -> Checked {
 
 async fn listed(client: &Client, prefix: &str) -> Checked<BTreeSet<String>> {
     let found = client.list(prefix).await?;
+    ensure!(
+        found.is_sorted_by_key(|status| &status.name),
+        "not in order of the names"
+    );
     Ok(found
         .iter()
         .map(|status| status.name.as_str().to_owned())
@@ -332,9 +336,22 @@ async fn nm7(cx: Context) -> Checked {
     is_released(mutex).await?;
     ensure!(writer.is_held() && permit.is_held());
     refused(a.write_lock(&name)).await?;
-    is_released(writer).await?;
     refused(a.semaphore(&name, 1, 2)).await?;
-    is_released(permit).await
+    if !cx.capabilities().force_release {
+        is_released(writer).await?;
+        refused(a.semaphore(&name, 1, 2)).await?;
+        return is_released(permit).await;
+    }
+    // By force all kinds are freed.
+    cx.disturbed();
+    ensure!(a.force_release(&name).await?);
+    for held in [writer, permit] {
+        let ttl = held.ttl();
+        cx.within("the loss is told", ttl / 3 + cx.slack(), held.lost())
+            .await?;
+    }
+    is_released(gets(a.write_lock(&name), cx.slack()).await?).await?;
+    is_released(gets(a.semaphore(&name, 2, 2), cx.slack()).await?).await
 }
 
 async fn nm9(cx: Context) -> Checked {

@@ -235,10 +235,10 @@ async fn rn11(cx: Context) -> Checked {
 /// An explicit renewal replaces what is left, by more or by less.
 async fn rn12(cx: Context) -> Checked {
     let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
-    let (short, long) = (cx.expiring_ttl(), cx.renewed_ttl() * 10);
+    let (short, long) = (cx.expiring_ttl(), cx.ttl(cx.renewed_ttl() * 10));
     let held = a
         .lock(&name)
-        .ttl(cx.renewed_ttl() * 2)
+        .ttl(cx.ttl(cx.renewed_ttl() * 2))
         .auto_renew(false)
         .acquire()
         .await?;
