@@ -124,10 +124,9 @@ impl Held {
     }
 
     /// Ends it as lost, if it is held, and tells everybody.
-    pub(crate) fn lose(&self, reason: LossReason) -> bool {
-        let first = self.word.lose(reason);
+    pub(crate) fn lose(&self, reason: LossReason) {
+        self.word.lose(reason);
         self.lost.notify_waiters();
-        first
     }
 
     /// Ends it as released, if it is held; the state before.

@@ -44,6 +44,10 @@ pub trait DistributedLock: std::fmt::Debug + Send + Sync {
     /// [`Unavailable`](ErrorKind::Unavailable) when the backend did not answer, before it did once (see [`Retry`]) or at
     /// the end of the wait; [`Closed`](ErrorKind::Closed) when the manager was closed meanwhile.
     ///
+    /// # Time
+    /// A request that is under way at the end of the wait is not cut off: a backend that does not answer at all adds
+    /// up to the setting `op_timeout`, 3 s.
+    ///
     /// # Cancel safety
     /// A dropped future leaves its place in the queue, and frees what it may have been granted.
     async fn acquire_within(&self, wait: Wait) -> Result<Guard>;

@@ -107,7 +107,7 @@ impl Upkeep {
                 failures: 0,
             },
         );
-        self.expect(&table, due);
+        self.wake_by(&table, due);
     }
 
     /// A lease was released. The task finds nothing when its time comes.
@@ -123,7 +123,7 @@ impl Upkeep {
         if let Some(entry) = table.held.get(&attempt).filter(|entry| !entry.in_flight) {
             let due = self.due(&entry.held, sent);
             table.reschedule(attempt, due);
-            self.expect(&table, due);
+            self.wake_by(&table, due);
         }
     }
 
@@ -165,7 +165,7 @@ impl Upkeep {
     }
 
     /// Wakes the task if it sleeps for longer than until `due`.
-    fn expect(&self, table: &Table, due: Instant) {
+    fn wake_by(&self, table: &Table, due: Instant) {
         if table.asleep.is_some_and(|until| due < until) {
             self.sooner.notify_one();
         }
@@ -316,7 +316,7 @@ impl Upkeep {
             table.reschedule(attempt, due);
             soonest = soonest.min(due);
         }
-        self.expect(&table, soonest);
+        self.wake_by(&table, soonest);
         drop(table);
         self.lost(gone.into_iter().map(|held| (held, LossReason::Revoked)));
     }
