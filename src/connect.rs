@@ -15,6 +15,10 @@ use crate::drivers;
 /// | `sqlite:/var/lib/app/locks.db` | the processes of one machine | `sqlite` |
 /// | `redis://user:password@host:6379/0` | Redis or Valkey | `redis` |
 /// | `rediss://host`, `redis+unix:///run/redis.sock` | the same with TLS, and on a Unix socket | `redis` |
+/// | `postgres://user:password@host:5432/database?sslmode=verify-full` | PostgreSQL; `?mode=session` for locks that live by a connection | `postgres` |
+/// | `etcd://user:password@h1:2379,h2:2379` | etcd; `etcds://` with TLS | `etcd` |
+/// | `zk://user:password@h1:2181,h2:2181/app` | ZooKeeper; `zks://` with TLS | `zk` |
+/// | `mysql://user:password@host:3306/database` | MySQL or MariaDB; also `mariadb://`, and `mysqls://` with a verified certificate | `mysql` |
 ///
 /// Options ride in the query, durations as `30s` or `500ms`: the fields of [`Settings`] (`namespace`, `ttl`,
 /// `op_timeout`, `waiter_ttl`, `claim_window`, `drain`, `label`) on every backend, and those that a driver documents.

@@ -3,12 +3,24 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+/// The etcd driver: its configuration, and constructors from a client of your own.
+#[cfg(feature = "etcd")]
+pub use leasehold_driver_etcd as etcd;
+/// The MySQL and MariaDB driver and its configuration.
+#[cfg(feature = "mysql")]
+pub use leasehold_driver_mysql as mysql;
+/// The PostgreSQL driver and its configuration.
+#[cfg(feature = "postgres")]
+pub use leasehold_driver_postgres as postgres;
 /// The Redis driver: its configuration, and constructors from a client of your own.
 #[cfg(feature = "redis")]
 pub use leasehold_driver_redis as redis;
 /// The SQLite driver and its configuration.
 #[cfg(feature = "sqlite")]
 pub use leasehold_driver_sqlite as sqlite;
+/// The ZooKeeper driver: its configuration, and constructors from a connector of your own.
+#[cfg(feature = "zk")]
+pub use leasehold_driver_zk as zk;
 pub use lockcore::memory;
 use lockcore::{Endpoint, Env, Error, ErrorKind, LockManager, Result, Settings};
 
@@ -42,6 +54,38 @@ pub(crate) const DRIVERS: &[Row] = &[
         #[cfg(feature = "redis")]
         connect: Some(connect_redis),
         #[cfg(not(feature = "redis"))]
+        connect: None,
+    },
+    Row {
+        schemes: &["postgres", "postgresql"],
+        feature: "postgres",
+        #[cfg(feature = "postgres")]
+        connect: Some(connect_postgres),
+        #[cfg(not(feature = "postgres"))]
+        connect: None,
+    },
+    Row {
+        schemes: &["etcd", "etcds"],
+        feature: "etcd",
+        #[cfg(feature = "etcd")]
+        connect: Some(connect_etcd),
+        #[cfg(not(feature = "etcd"))]
+        connect: None,
+    },
+    Row {
+        schemes: &["zk", "zks"],
+        feature: "zk",
+        #[cfg(feature = "zk")]
+        connect: Some(connect_zk),
+        #[cfg(not(feature = "zk"))]
+        connect: None,
+    },
+    Row {
+        schemes: &["mysql", "mysqls", "mariadb"],
+        feature: "mysql",
+        #[cfg(feature = "mysql")]
+        connect: Some(connect_mysql),
+        #[cfg(not(feature = "mysql"))]
         connect: None,
     },
 ];
@@ -110,6 +154,54 @@ fn connect_redis(mut endpoint: Endpoint, settings: Settings) -> Connected {
         let config = RedisConfig::from_endpoint(&mut endpoint)?;
         endpoint.finish()?;
         let manager = RedisLockManager::from_config(config, settings).await?;
+        Ok(Arc::new(manager) as Arc<dyn LockManager>)
+    })
+}
+
+#[cfg(feature = "zk")]
+fn connect_zk(mut endpoint: Endpoint, settings: Settings) -> Connected {
+    use zk::{ZkConfig, ZkLockManager};
+
+    Box::pin(async move {
+        let config = ZkConfig::from_endpoint(&mut endpoint)?;
+        endpoint.finish()?;
+        let manager = ZkLockManager::from_config(config, settings).await?;
+        Ok(Arc::new(manager) as Arc<dyn LockManager>)
+    })
+}
+
+#[cfg(feature = "etcd")]
+fn connect_etcd(mut endpoint: Endpoint, settings: Settings) -> Connected {
+    use etcd::{EtcdConfig, EtcdLockManager};
+
+    Box::pin(async move {
+        let config = EtcdConfig::from_endpoint(&mut endpoint)?;
+        endpoint.finish()?;
+        let manager = EtcdLockManager::from_config(config, settings).await?;
+        Ok(Arc::new(manager) as Arc<dyn LockManager>)
+    })
+}
+
+#[cfg(feature = "postgres")]
+fn connect_postgres(mut endpoint: Endpoint, settings: Settings) -> Connected {
+    use postgres::{PostgresConfig, PostgresLockManager};
+
+    Box::pin(async move {
+        let config = PostgresConfig::from_endpoint(&mut endpoint)?;
+        endpoint.finish()?;
+        let manager = PostgresLockManager::from_config(config, settings).await?;
+        Ok(Arc::new(manager) as Arc<dyn LockManager>)
+    })
+}
+
+#[cfg(feature = "mysql")]
+fn connect_mysql(mut endpoint: Endpoint, settings: Settings) -> Connected {
+    use mysql::{MysqlConfig, MysqlLockManager};
+
+    Box::pin(async move {
+        let config = MysqlConfig::from_endpoint(&mut endpoint)?;
+        endpoint.finish()?;
+        let manager = MysqlLockManager::from_config(config, settings).await?;
         Ok(Arc::new(manager) as Arc<dyn LockManager>)
     })
 }

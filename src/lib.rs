@@ -44,6 +44,10 @@
 //! | feature | backend |
 //! |---|---|
 //! | `redis` | Redis and Valkey: `redis:`, `rediss:`, `redis+unix:` |
+//! | `postgres` | PostgreSQL: `postgres:`, `postgresql:` |
+//! | `mysql` | MySQL and MariaDB: `mysql:`, `mysqls:`, `mariadb:` |
+//! | `etcd` | etcd: `etcd:`, `etcds:` |
+//! | `zk` | ZooKeeper: `zk:`, `zks:` |
 //! | `sqlite` | SQLite, for the processes of one machine: `sqlite:` |
 //! | `full` | all of them |
 //!
@@ -61,9 +65,10 @@ pub use drivers::*;
 pub use lockcore as core;
 #[doc(inline)]
 pub use lockcore::{
-    Capabilities, DistributedLock, Endpoint, Env, Error, ErrorKind, ExpiryClock, Failover, FencingSource,
-    Guard, Holder, Instant, Kind, Lock, LockBuilder, LockManager, LockName, LockStatus, LossReason, Manager,
-    Namespace, Owner, Release, ReleaseError, Result, Retry, Secret, Settings, Token, Wait, WakeUp,
+    Capabilities, ClockReading, Diagnosis, DistributedLock, Endpoint, Env, Error, ErrorKind, ExpiryClock,
+    Failover, FencingSource, Finding, Guard, Holder, Instant, Kind, Lock, LockBuilder, LockManager, LockName,
+    LockStatus, LossReason, Manager, Namespace, Owner, Release, ReleaseError, Result, Retry, Secret,
+    Settings, Severity, Token, Wait, WakeUp,
 };
 #[doc(inline)]
 pub use lockcore::{MAX_LABEL_BYTES, MAX_NAME_BYTES, MAX_TTL};

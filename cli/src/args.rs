@@ -1,12 +1,15 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use leasehold::{MAX_TTL, Wait};
+use leasehold_measure::Scenario;
 
 use crate::help;
 
@@ -54,6 +57,8 @@ pub(crate) enum Command {
     Status(Status),
     List(List),
     Release(Release),
+    Doctor(Doctor),
+    Bench(Bench),
     Completions(Completions),
     Man(Man),
 }
@@ -139,6 +144,46 @@ pub(crate) struct Release {
     pub(crate) name: String,
 }
 
+/// Try a backend out, and say what is risky in how it is set up
+///
+/// Connects, measures the round trip and the difference of the clocks, takes a scratch lock through all that happens to
+/// one, and looks at the server's settings. It changes none of them.
+#[derive(Debug, Args)]
+#[command(after_long_help = help::DOCTOR)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// The backend; the same as --url
+    #[arg(value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) server: Option<String>,
+}
+
+/// Measure how fast locks are on your own servers, and compare them
+///
+/// Takes and frees locks of its own under all kinds of load, on each URL in turn, and prints medians. It is a load on the
+/// server, of some tens of connections at most.
+#[derive(Debug, Args)]
+#[command(after_long_help = help::BENCH)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// Write a page with charts to FILE, for a browser
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
+    /// Only these scenarios, separated by commas or by --scenario
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = scenarios())]
+    pub(crate) scenario: Vec<Scenario>,
+    /// How long each case is measured in each round, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0.7", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// How often each case is measured; the medians are printed
+    #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// The backends; --url when left out
+    #[arg(value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) servers: Vec<String>,
+}
+
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
 #[command(after_long_help = help::COMPLETIONS)]
@@ -168,6 +213,32 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|error| format!("it is no duration such as 10s, 500ms or 2m: {error}"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .trim_end_matches('s')
+        .parse()
+        .map_err(|_| "it is no number of seconds".to_owned())?;
+    if !(0.02..=300.0).contains(&seconds) {
+        return Err("it is from 0.02 to 300 seconds".into());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// The scenarios by name or number, with what they are for in the help.
+fn scenarios() -> impl TypedValueParser<Value = Scenario> {
+    let possible = Scenario::ALL.map(|scenario| {
+        let summary = scenario.summary();
+        PossibleValue::new(scenario.name())
+            .alias(scenario.number())
+            .help(summary)
+    });
+    PossibleValuesParser::new(possible).map(|text| {
+        let mut all = Scenario::ALL.into_iter();
+        let named = |scenario: &Scenario| scenario.name() == text || scenario.number() == text;
+        all.find(named).unwrap_or(Scenario::Latency)
+    })
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {

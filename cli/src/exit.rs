@@ -9,6 +9,8 @@ use leasehold::{Error, ErrorKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
+    /// `doctor` has found a risk.
+    Risky = 1,
     /// `EX_USAGE`: the command line, a name, an option or the URL is wrong.
     Usage = 64,
     /// `EX_UNAVAILABLE`: the backend cannot be reached or does not answer.

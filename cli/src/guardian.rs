@@ -57,7 +57,7 @@ pub(crate) fn bound_to_us(argv: &[OsString]) -> Option<Command> {
 }
 
 /// This program, to be run again.
-fn ourselves() -> io::Result<Command> {
+pub(crate) fn ourselves() -> io::Result<Command> {
     let program = if KERNEL_KILLS {
         // Not the path behind it: an upgrade may have put another program there, or none.
         PathBuf::from("/proc/self/exe")

@@ -8,12 +8,18 @@ Examples:
   leasehold run --wait 10m migrate -- ./migrate up
   leasehold status nightly-report
   leasehold list --json cron/ | jq '.[].name'
+  leasehold doctor redis://db:6379
+  leasehold bench redis://db:6379 etcd://db:2379 --html report.html
 
 Backends:
   sqlite:/path/locks.db          the processes of one machine; the default,
                                  in the user's state folder
   redis://user:password@host/0   Redis and Valkey; rediss:// with TLS,
                                  redis+unix:///path for a socket
+  postgres://user:password@host/database    PostgreSQL
+  mysql://user:password@host/database       MySQL; also mariadb://
+  etcd://h1:2379,h2:2379         etcd; etcds:// with TLS
+  zk://h1:2181,h2:2181/path      ZooKeeper; zks:// with TLS
   memory:                        this process alone, for a try
   Options ride in the query, such as ?namespace=app&ttl=1m. A password is
   safer in LEASEHOLD_URL than on the command line, which others can see.
@@ -21,6 +27,8 @@ Backends:
 Exit status:
   `leasehold run` ends with CMD's own: its code, or 128 + N when signal N
   ended it. Otherwise:
+    1  `leasehold doctor` has found a risk, or `leasehold bench` a lock that
+       is none
    64  the command line, a name, an option or the URL is wrong
    69  the backend cannot be reached or does not answer
    70  a bug, here or in the backend
@@ -101,6 +109,84 @@ Example:
 
 The exit status is 0 whether somebody held it or not. --json prints
 {\"name\": .., \"released\": true or false}.";
+
+pub(crate) const DOCTOR: &str = "\
+Examples:
+  leasehold doctor
+  leasehold doctor redis://db:6379
+  leasehold doctor --json | jq '.findings[] | select(.remedy)'
+
+What it does:
+  It connects, measures the round trip, compares the server's clock with
+  ours, looks at the settings that locks depend on, and says for each that
+  is not well what to do. Then it takes, renews and frees a lock of its own,
+  leasehold-doctor/ and random digits, hands it over to a second connection,
+  and tells how long each of it took.
+
+Findings:
+  ok       as it should be
+  note     good to know, or it could not be looked at
+  warning  locks work, and under some failure or load they will not
+  error    locks do not work, or can be lost without any failure
+
+Exit status:
+    0  nothing is worse than a note
+    1  there are warnings or errors
+   64  the URL is wrong
+   69  the backend cannot be reached or does not answer
+   77  the backend refused the login or the operation
+
+--json prints backend, server, version, verdict (the worst finding),
+round_trip_us, clock_ahead_us (of the server's clock), timings_us,
+capabilities, and findings (severity, subject, found, remedy). It prints
+them also with the exit status 64, 69 or 77, as far as they are known; what
+is not known is null.";
+
+pub(crate) const BENCH: &str = "\
+Examples:
+  leasehold bench
+  leasehold bench redis://db:6379 etcd://db:2379 --html report.html
+  leasehold bench 'postgres://db/app' 'postgres://db/app?mode=session'
+  leasehold bench --scenario latency,contended --seconds 3 --rounds 5
+  leasehold bench --json | jq '.sections[] | {id, results}'
+
+What it does:
+  Each case is measured on all URLs in turn, --rounds times, so that what
+  else the machine does hits all of them; the medians are printed. With one
+  URL it takes some 40 seconds. The names of all locks start with
+  leasehold-bench/ and random digits; all are free at the end. The last
+  token of each, of some 2,500 names, a server forgets by itself as it does
+  for every lock: Redis after a day. It is a load on the server: at most 64
+  requests at a time, 16 clients with their connections, and 1,000 held
+  locks.
+
+  acq/s        acquisitions in a second
+  pair         an acquire and its release together
+  hand-off     from the start of a release until the next client has the
+               lock
+  us/acq       time on a processor for each acquisition, in microseconds
+  bytes/lock   memory of the client's process for each held lock
+  p50, p99     the median, and what 99 of 100 are below
+
+  Client and server share the machine when the server is local: compare
+  figures of one run with each other.
+
+Signals:
+  INT and TERM end it with what was measured so far; the second one at once.
+
+Exit status:
+    0  all was measured
+    1  a lock was granted to two at a time, lost while it was held, or given
+       a token that was not larger: see the end of the output
+   64  the command line or a URL is wrong
+   69  a backend cannot be reached, or a measurement failed
+   77  a backend refused the login or the operation
+  128 + N when signal N ended it
+
+--json prints machine, versions, plan, entrants, sections (for each case
+and URL the rounds, medians and ratios to the first URL) and alarms. Times
+are in the unit that the figure's name in the table has. Neither the output
+nor the page has a password.";
 
 pub(crate) const COMPLETIONS: &str = "\
 Example:

@@ -13,8 +13,9 @@ pub(crate) fn start(common: &Common) -> Result<(), Failure> {
     let asked = asked.trim();
     let filter = match (asked, common.quiet, common.verbose) {
         ("", true, _) => "off",
-        // What a warning of the library says at the loss of a lock is said by `run` itself.
-        ("", false, 0) => "warn,lockcore::upkeep=error",
+        // What a warning of the library says at the loss of a lock is said by `run` itself. What a client library warns
+        // of, such as a connection that is tried again, is no news.
+        ("", false, 0) => "error,leasehold=warn,lockcore=warn,lockcore::upkeep=error",
         ("", false, 1) => "info",
         ("", false, 2) => "debug",
         ("", false, _) => "trace",

@@ -6,7 +6,9 @@ compile_error!(
 );
 
 mod args;
+mod bench;
 mod child;
+mod doctor;
 mod exit;
 mod guardian;
 mod help;
@@ -28,7 +30,7 @@ use args::{Cli, Command};
 use exit::{Code, Failure};
 
 fn main() -> ExitCode {
-    if let Some(code) = guardian::entered() {
+    if let Some(code) = guardian::entered().or_else(bench::entered) {
         return code;
     }
     let cli = match Cli::try_parse() {
@@ -50,9 +52,12 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { common, command } = cli;
+    let busy = matches!(command, Command::Bench(_));
     let work = async move {
         match command {
+            Command::Bench(args) => return Box::pin(bench::bench(&common, &args)).await,
             Command::Run(args) => return run::run(&common, args).await,
+            Command::Doctor(args) => return doctor::doctor(&common, &args).await,
             Command::Status(args) => status::status(&common, &args).await,
             Command::List(args) => status::list(&common, &args).await,
             Command::Release(args) => status::release(&common, &args).await,
@@ -62,8 +67,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         .map(|()| ExitCode::SUCCESS)
     };
     // One thread: the signal that kills CMD with its parent is sent when the thread that started it ends, so that has
-    // to be the main thread.
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // to be the main thread. A load is made by as many threads as the machine has.
+    let mut runtime = match busy {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        false => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Code::System, format!("cannot start: {error}")))?;

@@ -5,7 +5,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold::{DistributedLock, Env, Guard, Lock, LockManager, LockName, Owner, Release};
+use leasehold::{Env, Guard, Lock, LockManager, LockName, Owner, Release};
 
 use crate::args::{Common, OnLost, Run};
 use crate::child::{self, Child, Group};

@@ -1,11 +1,24 @@
 //! What the suite runs on.
 
+mod ability;
+mod cluster;
+mod cost;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use lockcore::{Capabilities, Driver, DriverContext, Env, Error, ErrorKind, Namespace, Resource, Result};
+use lockcore::{
+    AttemptId, Capabilities, DriverContext, DynDriver, Env, Error, ErrorKind, Namespace, Resource, Result,
+};
+
+pub use ability::Ability;
+pub use cluster::Cluster;
+pub use cost::{Budget, Counters};
+
+use crate::seam::Link;
 
 /// Which time a backend lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,55 +28,6 @@ pub enum Clock {
     Real,
     /// tokio's, paused: waiting takes no time. For backends inside the process.
     Virtual,
-}
-
-/// What a scenario can ask of a backend beyond its driver. Scenarios that need what is missing are left out, and the
-/// run says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ability {
-    /// Other processes reach the same locks: [`Backend::url`] and [`Backend::at`].
-    Processes,
-    /// Its URL has a host and a port, so that a proxy can stand in between.
-    Network,
-    /// [`Backend::stop`] and [`Backend::start`].
-    Stop,
-    /// [`Backend::pause`] and [`Backend::resume`].
-    Pause,
-    /// [`Backend::kill_connections`].
-    KillConnections,
-    /// [`Backend::wipe`].
-    Wipe,
-    /// [`Backend::delete_lock`].
-    DeleteLock,
-    /// [`Backend::residue`].
-    Residue,
-    /// Its URL takes a login, and the server knows nobody by the name of `nobody`.
-    Logins,
-    /// [`Backend::limit_clients`].
-    LimitClients,
-    /// [`Backend::program`].
-    Program,
-}
-
-impl Ability {
-    /// What it is, for the reason why a scenario was left out.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Processes => "other processes can use it",
-            Self::Network => "it is reached by host and port",
-            Self::Stop => "the suite can stop and start it",
-            Self::Pause => "the suite can pause it",
-            Self::KillConnections => "the suite can cut its connections at the server",
-            Self::Wipe => "the suite can delete all its data",
-            Self::DeleteLock => "the suite can delete one lock behind the driver's back",
-            Self::Residue => "the suite can look for what is left over",
-            Self::Logins => "its URL takes a login",
-            Self::LimitClients => "the suite can limit how many clients it takes",
-            Self::Program => "the `leasehold` program can use it, and is given",
-        }
-    }
 }
 
 /// A driver with a server to run it on: what the author of a driver implements to have it tested.
@@ -79,7 +43,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// A new driver with a connection of its own, and the context that it was made with.
-    async fn driver(&self, env: &Env) -> Result<(Arc<dyn Driver>, DriverContext)>;
+    async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)>;
+
+    /// A new driver whose upkeep goes the way of `link` as well. For backends inside the process, which no proxy can cut
+    /// off: while [`Link::is_partitioned`], nothing of the driver may reach the backend, keep-alives included.
+    async fn driver_by(&self, env: &Env, link: &Link) -> Result<(DynDriver, DriverContext)> {
+        let _ = link;
+        self.driver(env).await
+    }
 
     /// What the suite can do with it besides.
     fn abilities(&self) -> Vec<Ability> {
@@ -95,6 +66,27 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// this one, kept apart by random namespaces.
     fn for_scenario(&self, env: &Env) -> Option<Arc<dyn Backend>> {
         let _ = env;
+        None
+    }
+
+    /// Does a session end with its connection? Then a cut connection is a loss, and the lock is free at once; else the
+    /// driver connects again and the session goes on. Asked of drivers that declare
+    /// [`Capabilities::sessions`] only.
+    fn session_is_connection(&self) -> bool {
+        false
+    }
+
+    /// The longest that a waiter which is dead or stopped, with a lock of `ttl` in mind, can delay those behind it when
+    /// its turn comes: the claim window, unless the backend by its nature cannot tell sooner than when its session ends.
+    fn dead_waiter(&self, claim_window: Duration, ttl: Duration) -> Duration {
+        let _ = ttl;
+        claim_window
+    }
+
+    /// Why the scenario with this id cannot hold here by the nature of the backend; `None` for all others. It is left out,
+    /// and the run says why.
+    fn exempt(&self, id: &str) -> Option<&'static str> {
+        let _ = id;
         None
     }
 
@@ -150,6 +142,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Err(unsupported("kill_connections"))
     }
 
+    /// Cuts one client's connection at the server, the `nth` from the oldest on; false when there are no more than `nth`.
+    async fn kill_connection(&self, nth: usize) -> Result<bool> {
+        let _ = nth;
+        Err(unsupported("kill_connection"))
+    }
+
+    /// Ends the session under which `attempt` holds `resource` or waits for it, as if it had expired at the server: a
+    /// lease revoked, a session closed. What lived by it is gone at once.
+    async fn end_session(&self, resource: &Resource, attempt: AttemptId) -> Result<()> {
+        let _ = (resource, attempt);
+        Err(unsupported("end_session"))
+    }
+
     /// Deletes all data, fencing state included.
     async fn wipe(&self) -> Result<()> {
         Err(unsupported("wipe"))
@@ -159,6 +164,40 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn delete_lock(&self, resource: &Resource) -> Result<()> {
         let _ = resource;
         Err(unsupported("delete_lock"))
+    }
+
+    /// Deletes the place of `attempt` in the queue for `resource`, as somebody at the server's console would.
+    async fn delete_waiter(&self, resource: &Resource, attempt: AttemptId) -> Result<()> {
+        let _ = (resource, attempt);
+        Err(unsupported("delete_waiter"))
+    }
+
+    /// Makes the server, or whoever does it at this backend, remove now what is not used any more: empty parents, rows of
+    /// idle names. What clients use stays.
+    async fn clean_up(&self, namespace: &Namespace) -> Result<()> {
+        let _ = namespace;
+        Err(unsupported("clean_up"))
+    }
+
+    /// From now on the server can write nothing more to its disk.
+    async fn fill_disk(&self) -> Result<()> {
+        Err(unsupported("fill_disk"))
+    }
+
+    /// Ends [`fill_disk`](Self::fill_disk), with what an administrator does to have the server write again.
+    async fn free_disk(&self) -> Result<()> {
+        Err(unsupported("free_disk"))
+    }
+
+    /// Steps the server's wall clock by this much, forward or back. The scenario steps it back again.
+    async fn step_clock(&self, by: Duration, forward: bool) -> Result<()> {
+        let _ = (by, forward);
+        Err(unsupported("step_clock"))
+    }
+
+    /// The servers that it consists of; `None` for a single one.
+    fn cluster(&self) -> Option<Arc<dyn Cluster>> {
+        None
     }
 
     /// While `on`, the server takes no more clients than it has.
@@ -176,6 +215,28 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn residue(&self, namespace: &Namespace) -> Result<Vec<String>> {
         let _ = namespace;
         Err(unsupported("residue"))
+    }
+
+    /// What all clients use at the server, by name: connections, sessions, leases, watches, channels, rows, nodes. Of the
+    /// fencing state nothing.
+    async fn usage(&self) -> Result<Vec<(&'static str, u64)>> {
+        Err(unsupported("usage"))
+    }
+
+    /// What is not as it should be with the connections that drivers keep in pools: a lock of the server that an idle one
+    /// has, a transaction that is open, settings that somebody changed. One line each.
+    async fn strays(&self) -> Result<Vec<String>> {
+        Err(unsupported("strays"))
+    }
+
+    /// What the server has done so far for drivers, the counting itself not included where it can tell.
+    async fn counters(&self) -> Result<Counters> {
+        Err(unsupported("counters"))
+    }
+
+    /// What operations may cost, in [`counters`](Self::counters).
+    fn budget(&self) -> Budget {
+        Budget::LEASES
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use lockcore::{
-    DistributedLock, Env, Guard, Kind, Lock, LockBuilder, LockManager, LockName, LossReason, Manager,
-    Namespace, Release, ReleaseError, Resource, Result, Retry, Wait,
+    Env, Guard, Kind, Lock, LockBuilder, LockManager, LockName, LossReason, Manager, Namespace, Release,
+    ReleaseError, Resource, Result, Retry, Wait,
 };
 
 use crate::history::{Event, History, key};
@@ -213,7 +213,7 @@ impl RecordedLock {
         &self.lock
     }
 
-    /// [`DistributedLock::try_acquire`]
+    /// [`Lock::try_acquire`]
     ///
     /// # Errors
     /// As there.
@@ -221,7 +221,7 @@ impl RecordedLock {
         Ok(self.lock.try_acquire().await?.map(|guard| self.held(guard)))
     }
 
-    /// [`DistributedLock::acquire`]
+    /// [`Lock::acquire`]
     ///
     /// # Errors
     /// As there.
@@ -229,7 +229,7 @@ impl RecordedLock {
         Ok(self.held(self.lock.acquire().await?))
     }
 
-    /// [`DistributedLock::acquire_within`]
+    /// [`Lock::acquire_within`]
     ///
     /// # Errors
     /// As there.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lockcore::{
-    AttemptId, Capabilities, Claim, Driver, DriverContext, Env, Instant, Kind, LockManager, LockName,
+    AttemptId, Capabilities, Claim, DriverContext, DynDriver, Env, Instant, Kind, LockManager, LockName,
     Manager, Namespace, Resource, Settings,
 };
 use tokio::runtime::Handle;
@@ -36,6 +36,7 @@ struct Inner {
     namespace: Namespace,
     names: AtomicU32,
     notes: Mutex<Notes>,
+    measured: Arc<Mutex<Vec<String>>>,
 }
 
 /// What is judged or cleared up at the end.
@@ -49,7 +50,12 @@ struct Notes {
 }
 
 impl Context {
-    pub(crate) fn new(backend: Arc<dyn Backend>, env: Env, home: Handle) -> Checked<Self> {
+    /// `measured` is where what is measured goes.
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        (env, home): (Env, Handle),
+        measured: Arc<Mutex<Vec<String>>>,
+    ) -> Checked<Self> {
         let own = backend.for_scenario(&env);
         let isolated = own.is_some();
         let backend = own.unwrap_or(backend);
@@ -63,7 +69,22 @@ impl Context {
             namespace,
             names: AtomicU32::new(0),
             notes: Mutex::default(),
+            measured,
         })))
+    }
+
+    /// Tells in the summary how long something took, and the TTL that it has to do with.
+    pub fn measured(&self, what: &str, took: Duration, ttl: Duration) {
+        let epsilon = self.capabilities().expiry_epsilon;
+        self.noted(format!(
+            "{what}: {took:.2?}, with a TTL of {ttl:?} and {epsilon:?} beyond"
+        ));
+    }
+
+    /// Tells something in the summary.
+    pub fn noted(&self, what: impl Into<String>) {
+        let mut measured = self.0.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        measured.push(what.into());
     }
 
     pub(crate) fn is_isolated(&self) -> bool {
@@ -205,18 +226,24 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::client`].
-    pub async fn driver(&self) -> Checked<Arc<dyn Driver>> {
+    pub async fn driver(&self) -> Checked<DynDriver> {
         Ok(self.backend().driver(&self.0.env).await?.0)
     }
 
-    /// A fresh attempt at a mutex of this scenario, for [`Context::driver`].
+    /// A fresh attempt at a mutex of this scenario, for [`Context::driver`], with `ttl` or what comes next to it.
     ///
     /// # Errors
     /// For a bad name.
     pub fn claim(&self, name: &str, ttl: Duration) -> Checked<Claim> {
         let resource = Resource::new(self.0.namespace.clone(), Kind::Mutex, LockName::new(name)?);
         let attempt = AttemptId::from_bits(self.0.env.random_u128()?);
-        Ok(Claim::new(resource, attempt, ttl))
+        Ok(Claim::new(resource, attempt, self.ttl(ttl)))
+    }
+
+    /// The longest that a dead or stopped waiter for a lock of `ttl` can delay those behind it.
+    #[must_use]
+    pub fn dead_waiter(&self, settings: &Settings, ttl: Duration) -> Duration {
+        self.backend().dead_waiter(settings.claim_window, ttl)
     }
 
     async fn client_of(
@@ -225,13 +252,13 @@ impl Context {
         settings: Settings,
         hears: bool,
     ) -> Checked<Client> {
-        let (driver, context) = backend.driver(&self.0.env).await?;
+        let link = Link::default();
+        let (driver, context) = backend.driver_by(&self.0.env, &link).await?;
         let context = if hears {
             context
         } else {
             DriverContext::new(context.env)
         };
-        let link = Link::default();
         let seam = Seam::new(driver, context.env.clone(), link.clone(), self.0.history.clone());
         let namespace = settings.namespace.clone();
         let manager = Manager::new(seam, context, settings)?;

@@ -11,7 +11,7 @@
 //!
 //! use async_trait::async_trait;
 //! use leasehold_conformance::Backend;
-//! use lockcore::{Capabilities, Driver, DriverContext, Env, Result};
+//! use lockcore::{Capabilities, DriverContext, DynDriver, Env, Result};
 //! # use lockcore::memory::{CAPABILITIES, MemoryDriver, MemoryStore};
 //! # #[derive(Debug)]
 //! # struct MyDriver;
@@ -34,10 +34,10 @@
 //!         CAPABILITIES
 //!     }
 //!
-//!     async fn driver(&self, env: &Env) -> Result<(Arc<dyn Driver>, DriverContext)> {
+//!     async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
 //!         let context = DriverContext::new(env.clone());
 //!         let driver = MyDriver::connect("mine://localhost", context.clone()).await?;
-//!         Ok((Arc::new(driver), context))
+//!         Ok((DynDriver::new(driver), context))
 //!     }
 //! }
 //!
@@ -70,7 +70,7 @@ mod suite;
 mod task;
 mod worker;
 
-pub use backend::{Ability, Backend, Clock};
+pub use backend::{Ability, Backend, Budget, Clock, Cluster, Counters};
 pub use client::{Client, Held, RecordedLock, Request};
 pub use context::{Context, Task};
 pub use failure::{Checked, Failure};

@@ -43,5 +43,8 @@ pub const QUEUE: Duration = Duration::from_secs(1800);
 /// How long after its end a scenario's locks and waiters may be seen at the backend.
 pub const RESIDUE: Duration = Duration::from_secs(10);
 
+/// How long a thousand cancelled acquires and their clean-up may take, which are two thousand requests at once.
+pub const CANCELLED: Duration = Duration::from_secs(40);
+
 /// How many scenarios run at once on a backend in real time, unless `--test-threads` says otherwise. They mostly wait.
 pub const PARALLEL: usize = 16;

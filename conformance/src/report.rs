@@ -1,9 +1,9 @@
 //! The suite as a test program: one trial for each scenario, and a summary that says what was left out.
 
-use std::collections::BTreeMap;
+mod summary;
+
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -13,12 +13,14 @@ use crate::runner::{Stage, Verdict, seed};
 use crate::scenario::{Group, Scenario};
 use crate::suite;
 use crate::worker;
+use summary::Tally;
 
 /// The whole of a `harness = false` test: runs the suite on each of `backends`.
 ///
 /// It understands the arguments of Rust's own test programs, and besides any number of ids (`ME1`) and of groups by
 /// their letters (`FQ`). With several backends the trials' names begin with the backend's. `LEASEHOLD_SEED` seeds
-/// virtual time.
+/// virtual time, `LEASEHOLD_TEST_TIMES` is how many of the slowest scenarios are told, and to the file
+/// `LEASEHOLD_TEST_SUMMARY` one line of JSON for each backend is appended.
 ///
 /// Scenarios with other processes start this program again, so nothing may happen in `main` before this call that
 /// a second time would harm.
@@ -50,13 +52,16 @@ pub fn main_of(groups: &[Group], backends: impl IntoIterator<Item = Arc<dyn Back
     if threads > 0 && arguments.test_threads.is_none() {
         arguments.test_threads = Some(threads);
     }
-    let of = backends.len();
-    let several = of > 1;
+    let several = backends.len() > 1;
     let stages: Vec<_> = backends
         .into_iter()
         .map(|backend| Arc::new(Stage::new(backend)))
         .collect();
     let tally = Arc::<Mutex<Tally>>::default();
+    for stage in &stages {
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.expect(&stage.backend().name());
+    }
     let mut trials = Vec::new();
     let of_groups = suite::all().filter(|scenario| groups.contains(&scenario.group()));
     let wanted = of_groups.filter(|scenario| picks(&picked, scenario));
@@ -79,21 +84,20 @@ pub fn main_of(groups: &[Group], backends: impl IntoIterator<Item = Arc<dyn Back
         }
     }
     if !listing {
-        let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
-        print(&tally, &used, of);
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tell(&mut tally, &used);
     }
     conclusion.exit_code()
 }
 
-/// What the summary is made of.
-#[derive(Default)]
-struct Tally {
-    passed: usize,
-    failed: Vec<String>,
-    /// How long each took.
-    times: Vec<(Duration, String)>,
-    /// Backends by the reason why a scenario was left out, and the scenario.
-    left_out: BTreeMap<(String, usize), Vec<String>>,
+#[expect(clippy::print_stdout, reason = "the summary of a test program")]
+fn tell(tally: &mut Tally, used: &[String]) {
+    for line in tally.lines(used) {
+        println!("{line}");
+    }
+    if let Err(error) = tally.append() {
+        println!("the summary could not be written: {error}");
+    }
 }
 
 fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, several: bool, tally: &Arc<Mutex<Tally>>) -> Trial {
@@ -106,81 +110,20 @@ fn trial(stage: &Arc<Stage>, scenario: &'static Scenario, several: bool, tally: 
     };
     let name = format!("{prefix}{}", scenario.trial());
     Trial::ignorable_test(name, move || {
-        let (seed, start) = (seed(), now());
-        let verdict = stage.run(scenario, seed);
-        let took = start.elapsed();
+        let seed = seed();
+        let outcome = stage.run(scenario, seed);
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = format!("{prefix}{}", scenario.id);
-        tally.times.push((took, id.clone()));
+        let verdict = outcome.verdict.clone();
+        tally.add(&backend, outcome);
         match verdict {
-            Verdict::Passed => {
-                tally.passed += 1;
-                Ok(Completion::Completed)
-            }
-            Verdict::LeftOut(reason) => {
-                let place = suite::all().position(|other| other.id == scenario.id);
-                let key = (reason.clone(), place.unwrap_or_default());
-                tally.left_out.entry(key).or_default().push(backend);
-                Ok(Completion::ignored_with(reason))
-            }
-            Verdict::Failed(message) => {
-                tally.failed.push(id);
-                Err(Failed::from(match stage.backend().clock() {
-                    Clock::Virtual => format!("{message}\nagain with LEASEHOLD_SEED={seed}"),
-                    Clock::Real => message,
-                }))
-            }
+            Verdict::Passed => Ok(Completion::Completed),
+            Verdict::LeftOut(reason) => Ok(Completion::ignored_with(reason)),
+            Verdict::Failed(message) => Err(Failed::from(match stage.backend().clock() {
+                Clock::Virtual => format!("{message}\nagain with LEASEHOLD_SEED={seed}"),
+                Clock::Real => message,
+            })),
         }
     })
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long the test itself takes")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::print_stdout, reason = "the summary of a test program")]
-fn print(tally: &Tally, used: &[String], of: usize) {
-    for backend in used {
-        println!("ran on {backend}");
-    }
-    let mut times = tally.times.clone();
-    times.sort_unstable();
-    let slowest = times.iter().rev().take(5);
-    let slowest: Vec<_> = slowest.map(|(took, id)| format!("{id} {took:.1?}")).collect();
-    println!("slowest: {}", slowest.join(", "));
-    for ((reason, backends), ids) in grouped(&tally.left_out) {
-        let on = if backends.len() < of {
-            format!(" on {}", backends.join(", "))
-        } else {
-            String::new()
-        };
-        println!("left out{on}, {reason}: {}", ids.join(" "));
-    }
-    for id in &tally.failed {
-        println!("FAILED {id}");
-    }
-    let left_out: usize = tally.left_out.values().map(Vec::len).sum();
-    println!(
-        "conformance: {} passed, {left_out} left out, {} failed",
-        tally.passed,
-        tally.failed.len()
-    );
-}
-
-/// The ids that were left out for one reason on the same backends.
-fn grouped(
-    left_out: &BTreeMap<(String, usize), Vec<String>>,
-) -> BTreeMap<(&str, Vec<&str>), Vec<&'static str>> {
-    let ids: Vec<_> = suite::all().map(|scenario| scenario.id).collect();
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for ((reason, place), backends) in left_out {
-        let mut backends: Vec<_> = backends.iter().map(String::as_str).collect();
-        backends.sort_unstable();
-        let group = groups.entry((reason.as_str(), backends)).or_default();
-        group.extend(ids.get(*place));
-    }
-    groups
 }
 
 /// Takes ids and groups out of the arguments.
@@ -202,24 +145,6 @@ fn picks(picked: &[String], scenario: &Scenario) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_left_out_is_told_once() {
-        let mut left_out = BTreeMap::new();
-        for (place, backends) in [(0, vec!["b", "a"]), (1, vec!["a", "b"]), (2, vec!["a"])] {
-            let backends = backends.into_iter().map(String::from).collect();
-            left_out.insert(("no".to_owned(), place), backends);
-        }
-        let ids: Vec<_> = suite::all().map(|scenario| scenario.id).collect();
-        let groups: Vec<_> = grouped(&left_out).into_iter().collect();
-        assert_eq!(
-            groups,
-            [
-                (("no", vec!["a"]), vec![ids[2]]),
-                (("no", vec!["a", "b"]), vec![ids[0], ids[1]])
-            ]
-        );
-    }
 
     #[test]
     fn ids_and_groups_pick() {

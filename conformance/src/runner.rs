@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::Either;
 use lockcore::Env;
@@ -41,6 +41,10 @@ pub struct Outcome {
     pub scenario: &'static Scenario,
     /// What became of it.
     pub verdict: Verdict,
+    /// What it measured, for people.
+    pub measured: Vec<String>,
+    /// How long it took, without the wait for others that had the server for themselves.
+    pub took: Duration,
 }
 
 /// Runs the scenarios that `wanted` picks, one after the other, for tests about the suite itself.
@@ -52,10 +56,7 @@ pub fn run(backend: Arc<dyn Backend>, wanted: impl Fn(&Scenario) -> bool) -> Vec
     let stage = Stage::new(backend);
     let outcomes = suite::all()
         .filter(|scenario| wanted(scenario))
-        .map(|scenario| Outcome {
-            scenario,
-            verdict: stage.run(scenario, seed()),
-        })
+        .map(|scenario| stage.run(scenario, seed()))
         .collect();
     stage.finish();
     outcomes
@@ -91,7 +92,20 @@ impl Stage {
     }
 
     /// Runs one scenario, in its own thread and runtime.
-    pub(crate) fn run(&self, scenario: &Scenario, seed: u64) -> Verdict {
+    pub(crate) fn run(&self, scenario: &'static Scenario, seed: u64) -> Outcome {
+        let measured = Arc::<Mutex<Vec<String>>>::default();
+        let begun = Arc::<OnceLock<Instant>>::default();
+        let verdict = self.judge(scenario, seed, (&measured, &begun));
+        let measured = std::mem::take(&mut *measured.lock().unwrap_or_else(PoisonError::into_inner));
+        Outcome {
+            scenario,
+            verdict,
+            measured,
+            took: begun.get().map_or(Duration::ZERO, Instant::elapsed),
+        }
+    }
+
+    fn judge(&self, scenario: &Scenario, seed: u64, (measured, begun): Notes<'_>) -> Verdict {
         if let Some(reason) = scenario.left_out_on(self.backend.as_ref()) {
             return Verdict::LeftOut(reason);
         }
@@ -114,6 +128,8 @@ impl Stage {
             alone: scenario.is_exclusive(),
             server: Arc::clone(&self.server),
             seed,
+            measured: Arc::clone(measured),
+            begun: Arc::clone(begun),
         };
         match play.watched(scenario.id) {
             Ok(()) => Verdict::Passed,
@@ -159,6 +175,16 @@ struct Play {
     alone: bool,
     server: Arc<RwLock<()>>,
     seed: u64,
+    measured: Arc<Mutex<Vec<String>>>,
+    begun: Arc<OnceLock<Instant>>,
+}
+
+/// What is noted while a scenario runs: what it measured, and when it began.
+type Notes<'a> = (&'a Arc<Mutex<Vec<String>>>, &'a Arc<OnceLock<Instant>>);
+
+#[expect(clippy::disallowed_methods, reason = "how long the test itself takes")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl Play {
@@ -226,13 +252,14 @@ impl Play {
             Clock::Real => Env::system(),
             Clock::Virtual => Env::virtual_time(self.seed),
         };
-        let context =
-            Context::new(self.backend, env.clone(), self.home).map_err(|failure| failure.to_string())?;
+        let context = Context::new(self.backend, (env.clone(), self.home), self.measured)
+            .map_err(|failure| failure.to_string())?;
         let _server = match (context.is_isolated(), self.alone) {
             (true, _) => None,
             (false, true) => Some(Either::Left(self.server.write().await)),
             (false, false) => Some(Either::Right(self.server.read().await)),
         };
+        self.begun.set(now()).ok();
         drop(begin);
         let limit = self.limit;
         let hung = || Failure::new(format!("hung: not over after {limit:?}"));

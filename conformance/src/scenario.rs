@@ -43,11 +43,13 @@ pub enum Group {
     Leader,
     /// CL: the program.
     Program,
+    /// CO: what operations cost at the server.
+    Cost,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Exclusion,
         Self::Waiting,
         Self::Expiry,
@@ -64,6 +66,7 @@ impl Group {
         Self::Faults,
         Self::Leader,
         Self::Program,
+        Self::Cost,
     ];
 
     /// The two letters before the number of its ids.
@@ -86,6 +89,7 @@ impl Group {
             Self::Faults => "FT",
             Self::Leader => "LE",
             Self::Program => "CL",
+            Self::Cost => "CO",
         }
     }
 
@@ -109,6 +113,7 @@ impl Group {
             Self::Faults => "faults",
             Self::Leader => "leader",
             Self::Program => "program",
+            Self::Cost => "cost",
         }
     }
 
@@ -132,6 +137,14 @@ pub enum Need {
     Push,
     /// Readers, writers, semaphores.
     Weighted,
+    /// Leases of their own: lockcore renews them, and they end by themselves.
+    Leases,
+    /// Locks that live by a session of their client.
+    Sessions,
+    /// Sessions that go on when their connection is cut, or leases.
+    OutlivesConnection,
+    /// Sessions that end with their connection.
+    EndsWithConnection,
     /// `inspect`.
     Inspect,
     /// `list`.
@@ -158,6 +171,20 @@ impl Need {
             Self::Push => (capabilities.wake_up == WakeUp::Push, "wake-ups by push"),
             Self::Weighted => (capabilities.weighted, "readers, writers and semaphores"),
             Self::Inspect => (capabilities.inspect, "`inspect`"),
+            Self::Sessions => (capabilities.sessions, "locks that live by a session"),
+            Self::Leases => {
+                let why =
+                    "the driver declares locks that live by a session: none is renewed or expires by itself";
+                return capabilities.sessions.then(|| why.to_owned());
+            }
+            Self::OutlivesConnection => {
+                let why = "the driver declares sessions that end with their connection";
+                return ends_with_connection(backend).then(|| why.to_owned());
+            }
+            Self::EndsWithConnection => (
+                ends_with_connection(backend),
+                "sessions that end with their connection",
+            ),
             Self::List => (capabilities.list, "`list`"),
             Self::ForceRelease => (capabilities.force_release, "`force_release`"),
             Self::CrossProcess => (capabilities.cross_process, "locks between processes"),
@@ -177,6 +204,10 @@ impl Need {
         };
         (!has).then(|| format!("the driver does not declare {what}"))
     }
+}
+
+fn ends_with_connection(backend: &dyn Backend) -> bool {
+    backend.capabilities().sessions && backend.session_is_connection()
 }
 
 /// What runs.
@@ -241,23 +272,17 @@ impl Scenario {
     pub fn left_out_on(&self, backend: &dyn Backend) -> Option<String> {
         match self.what {
             What::LeftOut(reason) => Some(reason.to_owned()),
-            What::Run(_) => self.needs.iter().find_map(|need| need.missing(backend)),
+            What::Run(_) => {
+                let missing = self.needs.iter().find_map(|need| need.missing(backend));
+                missing.or_else(|| backend.exempt(self.id).map(str::to_owned))
+            }
         }
     }
 
     /// Does it concern everybody on the server?
     pub(crate) fn is_exclusive(&self) -> bool {
-        self.needs.iter().any(|need| {
-            matches!(
-                need,
-                Need::Can(
-                    Ability::Stop
-                        | Ability::Pause
-                        | Ability::KillConnections
-                        | Ability::Wipe
-                        | Ability::LimitClients
-                )
-            )
-        })
+        self.needs
+            .iter()
+            .any(|need| matches!(need, Need::Can(ability) if ability.is_exclusive()))
     }
 }

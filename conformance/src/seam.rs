@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::memory::{Call, Fault};
 use lockcore::{
-    AttemptId, Capabilities, Claim, Driver, Env, Error, ErrorKind, Instant, Namespace, Resource, Result,
+    AttemptId, Capabilities, Claim, Diagnosis, Driver, DynDriver, Env, Error, ErrorKind, Instant, Namespace,
+    Resource, Result,
 };
 use tokio::sync::Notify;
 
@@ -24,6 +24,8 @@ struct Script {
     first_sent: HashMap<AttemptId, Instant>,
     /// Attempts that were told to wait.
     waiting: HashSet<AttemptId>,
+    /// The one that was sent last.
+    latest: Option<AttemptId>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,12 @@ impl Link {
         if !on {
             self.0.healed.notify_waiters();
         }
+    }
+
+    /// Whether it is cut off now: see [`partition`](Self::partition).
+    #[must_use]
+    pub fn is_partitioned(&self) -> bool {
+        self.script().partitioned
     }
 
     /// What happens to the next requests of this kind, one after the other; `None` lets one pass.
@@ -80,6 +88,12 @@ impl Link {
         self.script().waiting.len()
     }
 
+    /// The attempt that was sent last, for what an administrator does to it.
+    #[must_use]
+    pub fn attempt(&self) -> Option<AttemptId> {
+        self.script().latest
+    }
+
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,14 +119,14 @@ fn broken() -> Error {
 /// The layer.
 #[derive(Debug)]
 pub(crate) struct Seam {
-    driver: Arc<dyn Driver>,
+    driver: DynDriver,
     env: Env,
     link: Link,
     history: History,
 }
 
 impl Seam {
-    pub(crate) fn new(driver: Arc<dyn Driver>, env: Env, link: Link, history: History) -> Self {
+    pub(crate) fn new(driver: DynDriver, env: Env, link: Link, history: History) -> Self {
         Self {
             driver,
             env,
@@ -162,7 +176,6 @@ impl Seam {
     }
 }
 
-#[async_trait]
 impl Driver for Seam {
     fn backend(&self) -> &'static str {
         self.driver.backend()
@@ -174,7 +187,13 @@ impl Driver for Seam {
 
     async fn acquire(&self, claim: &Claim, intent: Intent) -> Result<Acquired> {
         let sent = self.env.now();
-        let first_sent = *self.link.script().first_sent.entry(claim.attempt).or_insert(sent);
+        let first_sent = {
+            let mut script = self.link.script();
+            if !script.first_sent.contains_key(&claim.attempt) {
+                script.latest = Some(claim.attempt);
+            }
+            *script.first_sent.entry(claim.attempt).or_insert(sent)
+        };
         let answer = self
             .request(Call::Acquire, self.driver.acquire(claim, intent))
             .await?;
@@ -236,6 +255,10 @@ impl Driver for Seam {
 
     async fn ping(&self) -> Result<()> {
         self.request(Call::Other, self.driver.ping()).await
+    }
+
+    async fn diagnose(&self) -> Result<Diagnosis> {
+        self.request(Call::Other, self.driver.diagnose()).await
     }
 
     async fn close(&self) -> Result<()> {

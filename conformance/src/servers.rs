@@ -31,18 +31,32 @@
 //! ```
 #![expect(clippy::disallowed_methods, reason = "real servers live in real time")]
 
+mod clock;
+mod cluster;
 mod container;
+mod disk;
+mod engine;
 mod error;
+mod etcd;
+mod http;
 mod kind;
+mod limits;
+mod mysql;
 mod port;
+mod postgres;
 mod process;
 mod reaper;
 mod redis;
 mod request;
+mod scram;
 mod server;
 mod target;
 mod tls;
+mod tree;
+mod user;
+mod zookeeper;
 
+pub use cluster::{Cluster, ClusterRequest};
 pub use error::{Missing, ServerError};
 pub use kind::{Origin, ServerKind};
 pub use request::{Offer, ServerRequest, survey};

@@ -1,10 +1,14 @@
 //! The catalogue: every scenario that runs, and every id that does not, with the reason.
 
 mod absent;
+mod administration;
 mod cancel;
 mod cli;
+mod cluster;
 mod common;
 mod connections;
+mod cost;
+mod crossing;
 mod drivers;
 mod exclusion;
 mod expiry;
@@ -12,15 +16,18 @@ mod fairness;
 mod faults;
 mod fencing;
 mod handles;
+mod leaks;
 mod loss;
 mod mutex_like;
 mod names;
 mod network;
 mod process;
+mod reach;
 mod read_write;
 mod renewal;
 mod renewal_races;
 mod semaphore;
+mod sessions;
 mod waiting;
 
 use crate::scenario::Scenario;
@@ -37,7 +44,9 @@ const GROUPS: &[&[Scenario]] = &[
     renewal::SCENARIOS,
     renewal_races::SCENARIOS,
     loss::SCENARIOS,
+    sessions::SCENARIOS,
     cancel::SCENARIOS,
+    leaks::SCENARIOS,
     fairness::SCENARIOS,
     read_write::SCENARIOS,
     semaphore::SCENARIOS,
@@ -47,6 +56,10 @@ const GROUPS: &[&[Scenario]] = &[
     drivers::SCENARIOS,
     process::SCENARIOS,
     faults::SCENARIOS,
+    administration::SCENARIOS,
+    crossing::SCENARIOS,
+    cluster::SCENARIOS,
+    cost::SCENARIOS,
     cli::SCENARIOS,
     absent::SCENARIOS,
 ];
@@ -56,25 +69,27 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::scenario::Group;
 
     /// How many ids each group has: those of the catalogue, and some that were added behind them.
-    const SIZES: [(&str, usize); 16] = [
+    const SIZES: [(&str, usize); 17] = [
         ("ME", 14),
         ("WT", 10),
-        ("EX", 11),
-        ("RN", 14),
-        ("LD", 11),
-        ("CX", 9),
-        ("FQ", 10),
+        ("EX", 13),
+        ("RN", 15),
+        ("LD", 12),
+        ("CX", 10),
+        ("FQ", 11),
         ("RW", 10),
         ("SM", 13),
         ("MK", 5),
         ("FE", 6),
         ("HL", 12),
-        ("NM", 10),
-        ("FT", 20),
+        ("NM", 11),
+        ("FT", 23),
         ("LE", 5),
         ("CL", 10),
+        ("CO", 3),
     ];
 
     #[test]
@@ -87,6 +102,24 @@ mod tests {
         let unique: BTreeSet<_> = ids.iter().cloned().collect();
         assert_eq!(unique, expected);
         assert_eq!(ids.len(), unique.len(), "an id is there twice");
+    }
+
+    /// The contract names what proves it: each id there is one of ours.
+    #[test]
+    fn the_contract_names_scenarios_that_exist() {
+        let contract = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guarantees.md");
+        let contract = std::fs::read_to_string(contract).unwrap();
+        let ids: BTreeSet<_> = all().map(|scenario| scenario.id).collect();
+        let words = contract.split(|c: char| !c.is_ascii_alphanumeric());
+        let named: BTreeSet<_> = words
+            .filter(|word| word.ends_with(|c: char| c.is_ascii_digit()) && Group::of(word).is_some())
+            .collect();
+        let unknown: Vec<_> = named.difference(&ids).collect();
+        assert!(
+            named.len() > 50 && unknown.is_empty(),
+            "{unknown:?} of {}",
+            named.len()
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leasehold_driver_redis::RedisLockManager;
-use lockcore::{DistributedLock, Env, Guard, LockManager};
+use lockcore::{Env, Guard, LockManager};
 use redis::aio::MultiplexedConnection;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

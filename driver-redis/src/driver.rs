@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::{
-    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Driver, DriverContext, Error, ErrorKind, Kind, Namespace,
-    Resource, Result, Supervisor,
+    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Error, ErrorKind, Kind,
+    Namespace, Resource, Result, Supervisor,
 };
 use redis::{Client, Cmd, Pipeline, Value, cmd};
 
 use crate::config::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_QUEUE, RedisConfig};
 use crate::connection::{Connector, Failure, Link};
+use crate::doctor;
 use crate::keys::{Keys, pattern, resource_key};
 use crate::reply::{self, Outcome};
 use crate::scripts::{Program, Scripts};
@@ -21,6 +21,9 @@ use crate::transport::Transport;
 
 /// Leases in one batch, which is one call of the renewal script: it holds up the server's other clients for about 1 ms.
 const RENEW_BATCH: usize = 1_000;
+
+/// What Redis can do. A single server: replication is asynchronous, and a failover is outside of what is declared.
+pub const CAPABILITIES: Capabilities = Capabilities::MUTEX.with_renew_batch(RENEW_BATCH);
 
 /// How many keys the server looks at for one page of a list, and how many locks are read in one pipeline.
 const PAGE: usize = 500;
@@ -33,6 +36,8 @@ pub struct RedisDriver {
     scripts: Arc<Scripts>,
     channel: Arc<str>,
     queue: usize,
+    /// Whether we log in with a password, where we know.
+    password: Option<bool>,
 }
 
 impl RedisDriver {
@@ -73,6 +78,7 @@ impl RedisDriver {
     async fn start(transport: Transport, limits: Limits, context: DriverContext) -> Result<Self> {
         let channel: Arc<str> = format!("leasehold:1:w:{:032x}", context.env.random_u128()?).into();
         let scripts = Arc::new(Scripts::new());
+        let password = transport.password();
         let connector = Connector {
             transport,
             context: context.clone(),
@@ -88,6 +94,7 @@ impl RedisDriver {
             scripts,
             channel,
             queue: limits.queue,
+            password,
         })
     }
 
@@ -192,14 +199,13 @@ fn refuse_others(kind: Kind) -> Result<()> {
     ))
 }
 
-#[async_trait]
 impl Driver for RedisDriver {
     fn backend(&self) -> &'static str {
         "redis"
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::MUTEX.with_renew_batch(RENEW_BATCH)
+        CAPABILITIES
     }
 
     async fn acquire(&self, claim: &Claim, intent: Intent) -> Result<Acquired> {
@@ -328,6 +334,10 @@ impl Driver for RedisDriver {
         let link = self.link().await?;
         link.send(&cmd("PING")).await?;
         Ok(())
+    }
+
+    async fn diagnose(&self) -> Result<Diagnosis> {
+        doctor::diagnose(&self.link().await?, &self.context.env, self.password).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -31,17 +31,18 @@
 //!
 //! ```text
 //! ACL SETUSER locks on >password ~leasehold:* &leasehold:* +ping +subscribe +script|load +evalsha +eval
-//!   +time +mget +get +getrange +set +del +pexpire +pttl +hget +hmget +hset +hdel +hvals
+//!   +time +get +getrange +set +del +pexpire +pttl +hget +hmget +hset +hdel +hvals
 //!   +zadd +zcard +zrange +zrank +zrem +publish
 //! ```
 //!
-//! `+select` for a database other than 0, `+scan` to list locks, `+info` to have the eviction policy checked,
-//! `+client|setinfo` to be called `leasehold` in the server's list of clients. Whoever may write these keys can break
+//! `+select` for a database other than 0, `+scan` to list locks, `+info` to have the eviction policy checked, that and
+//! `+config|get` for `leasehold doctor`, `+client|setinfo` to be called `leasehold` in the server's list of clients. Whoever may write these keys can break
 //! the locks: tenants who do not trust each other need users with patterns of their own, such as
 //! `~leasehold:1:shop:*`.
 
 mod config;
 mod connection;
+mod doctor;
 mod driver;
 mod error;
 mod keys;
@@ -55,7 +56,7 @@ pub use config::{
     Address, DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_QUEUE, KEEP_ALIVE_PATIENCE, MAX_QUEUE,
     RedisConfig, TlsConfig,
 };
-pub use driver::RedisDriver;
+pub use driver::{CAPABILITIES, RedisDriver};
 pub use manager::RedisLockManager;
 /// The client library, for [`RedisDriver::from_client`].
 pub use redis;

@@ -49,6 +49,14 @@ impl Transport {
         }
     }
 
+    /// Does the login have a password? An existing client keeps that to itself.
+    pub(crate) fn password(&self) -> Option<bool> {
+        match self {
+            Self::Config(config) => Some(config.password.is_some()),
+            Self::Client(_) => None,
+        }
+    }
+
     /// For messages; without a login.
     pub(crate) fn address(&self) -> String {
         match self {

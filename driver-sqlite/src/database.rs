@@ -217,17 +217,15 @@ impl Database {
             // The file was removed, perhaps with its folder.
             prepare(self.path.clone(), &self.env).await?;
         }
-        loop {
-            match self.try_connect(first).await {
-                Err(Trouble::Sqlite(error))
-                    if is_busy(&error) && self.env.now().since(started) < self.config.busy_timeout =>
-                {
-                    let (low, high) = OPEN_PAUSE;
-                    self.env.sleep(self.env.jitter(low, high)).await;
-                }
-                outcome => return outcome.map_err(Error::from),
-            }
-        }
+        let left = self
+            .config
+            .busy_timeout
+            .saturating_sub(self.env.now().since(started));
+        let busy = |trouble: &Trouble| matches!(trouble, Trouble::Sqlite(error) if is_busy(error));
+        self.env
+            .persist(left, OPEN_PAUSE, busy, || self.try_connect(first))
+            .await
+            .map_err(Error::from)
     }
 
     async fn try_connect(&self, first: bool) -> Result<Open, Trouble> {

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::{
-    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Driver, DriverContext, Env, Error, ErrorKind, Kind, Namespace,
-    Resource, Result, WakeUp,
+    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Env, Error, ErrorKind,
+    ExpiryClock, Kind, Namespace, Resource, Result, WakeUp,
 };
 
 use crate::claims::{Shared, key};
 use crate::config::SqliteConfig;
 use crate::database::Database;
+use crate::doctor;
 use crate::looks;
 use crate::wake::Wake;
 
@@ -23,6 +23,12 @@ use crate::wake::Wake;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How many leases one statement renews.
 const RENEW_BATCH: usize = 500;
+
+/// What SQLite can do on Linux and macOS. Where the system names no boot, leases end by the wall clock, and where there are
+/// no Unix sockets, waiters ask by themselves: [`SqliteDriver`] declares what it found.
+pub const CAPABILITIES: Capabilities = Capabilities::MUTEX
+    .with_expiry(ExpiryClock::Boot, Capabilities::MUTEX.expiry_epsilon)
+    .with_renew_batch(RENEW_BATCH);
 
 /// Locks in a SQLite file. See the [crate](crate) for what it promises.
 #[derive(Debug)]
@@ -52,11 +58,9 @@ impl SqliteDriver {
                 interval: POLL_INTERVAL,
             }
         };
-        let epsilon = Capabilities::MUTEX.expiry_epsilon;
-        let capabilities = Capabilities::MUTEX
-            .with_expiry(database.clock.kind(), epsilon)
-            .with_wake_up(wake_up)
-            .with_renew_batch(RENEW_BATCH);
+        let capabilities = CAPABILITIES
+            .with_expiry(database.clock.kind(), CAPABILITIES.expiry_epsilon)
+            .with_wake_up(wake_up);
         Ok(Self {
             shared: Arc::new(Shared {
                 database,
@@ -94,7 +98,6 @@ fn only_mutexes(resource: &Resource) -> Result<()> {
     ))
 }
 
-#[async_trait]
 impl Driver for SqliteDriver {
     fn backend(&self) -> &'static str {
         "sqlite"
@@ -146,6 +149,12 @@ impl Driver for SqliteDriver {
 
     async fn ping(&self) -> Result<()> {
         self.call(|shared| async move { looks::ping(&shared.database).await })
+            .await
+    }
+
+    async fn diagnose(&self) -> Result<Diagnosis> {
+        let wake_up = self.capabilities.wake_up;
+        self.call(move |shared| async move { doctor::diagnose(&shared, wake_up).await })
             .await
     }
 

@@ -43,6 +43,7 @@ mod boot;
 mod claims;
 mod config;
 mod database;
+mod doctor;
 mod driver;
 mod error;
 mod looks;
@@ -54,5 +55,5 @@ mod socket;
 mod wake;
 
 pub use config::{SqliteConfig, Synchronous};
-pub use driver::SqliteDriver;
+pub use driver::{CAPABILITIES, SqliteDriver};
 pub use manager::SqliteLockManager;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 
 use crate::attempt::Attempt;
-use crate::claim::{AttemptId, Claim};
+use crate::claim::{AttemptId, Claim, SharedClaim};
 use crate::core::{Core, backoff};
 use crate::driver::{Acquired, Busy, Grant, Intent, Occupant};
-use crate::env::{Env, Instant};
+use crate::env::Instant;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Visit;
 use crate::guard::Guard;
@@ -19,7 +19,7 @@ use crate::loss::LossReason;
 use crate::name::Resource;
 use crate::options::{Options, Wait};
 use crate::schedule::recheck;
-use crate::signals::Registration;
+use crate::signals::WaiterSlot;
 
 /// What is acquired, after validation; the same for every attempt of one lock object.
 #[derive(Debug)]
@@ -79,18 +79,20 @@ impl Target {
         };
         self.refuse_when_closed()?;
         let mut visit = self.core.gates.enter(&self.resource);
-        tokio::select! {
-            biased;
-            () = self.core.closed.cancelled() => return Err(Core::closed_error()),
-            () = visit.turn() => {}
-            () = self.core.shared.env.sleep_until(deadline) => {
-                return Err(self.timed_out(wait, visit.last_holder()));
+        if !visit.has_turn() {
+            tokio::select! {
+                biased;
+                () = self.core.closed.cancelled() => return Err(Core::closed_error()),
+                () = visit.turn() => {}
+                () = self.core.shared.env.sleep_until(deadline) => {
+                    return Err(self.timed_out(wait, visit.last_holder()));
+                }
             }
         }
         self.acquire_in_turn(wait, deadline, &mut visit).await
     }
 
-    async fn acquire_in_turn(&self, wait: Wait, deadline: Instant, visit: &mut Visit) -> Result<Guard> {
+    async fn acquire_in_turn(&self, wait: Wait, deadline: Instant, visit: &mut Visit<'_>) -> Result<Guard> {
         let env = &self.core.shared.env;
         let mut attempt = self.attempt()?;
         let mut pauses = Pauses::new(self);
@@ -137,13 +139,13 @@ impl Target {
     }
 
     /// Until the waiter is woken, or `next`, or `deadline`.
-    async fn sleep(&self, registration: &Registration, mut next: Instant, deadline: Instant) -> Result<()> {
+    async fn sleep(&self, waiter: &WaiterSlot, mut next: Instant, deadline: Instant) -> Result<()> {
         let env = &self.core.shared.env;
         loop {
             tokio::select! {
                 biased;
                 () = self.core.closed.cancelled() => return Err(Core::closed_error()),
-                signalled = registration.slot().signalled() => {
+                signalled = waiter.signalled() => {
                     if signalled.now {
                         return Ok(());
                     }
@@ -164,7 +166,7 @@ impl Target {
         recheck(busy, claim, polls)
     }
 
-    fn attempt(&self) -> Result<Attempt> {
+    fn attempt(&self) -> Result<Attempt<'_>> {
         let shared = &self.core.shared;
         let settings = &shared.settings;
         let id = AttemptId::from_bits(shared.env.random_u128()?);
@@ -174,6 +176,7 @@ impl Target {
             weight: self.weight,
             capacity: self.capacity,
             ttl: self.ttl,
+            auto_renew: self.options.auto_renew,
             waiter_ttl: settings.waiter_ttl,
             claim_window: settings
                 .claim_window
@@ -181,7 +184,7 @@ impl Target {
                 .max(Duration::from_millis(1)),
             details: Arc::clone(&self.details),
         };
-        Ok(Attempt::new(&self.core, Arc::new(claim)))
+        Ok(Attempt::new(&self.core, SharedClaim::from(claim)))
     }
 
     /// How the lease goes on that is granted by a request sent at `sent`.
@@ -211,11 +214,11 @@ impl Target {
     }
 
     /// Makes a guard of a grant in answer to a request sent at `sent`.
-    fn settle(&self, attempt: Attempt, grant: Grant, sent: Instant) -> Result<Guard> {
-        // A manager that closes meanwhile waits for the lease to be in the upkeep, or given back.
-        let _to_come = self.core.shared.clean_ups.token();
-        let held = attempt.settle(grant, sent, self.plan(sent))?;
-        self.core.upkeep.track(Arc::clone(&held), sent);
+    fn settle(&self, mut attempt: Attempt<'_>, grant: Grant, sent: Instant) -> Result<Guard> {
+        let now = self.core.shared.env.now();
+        // The attempt lives to the end of this: a manager that closes meanwhile waits for it.
+        let held = attempt.settle(grant, [sent, now], self.plan(sent))?;
+        self.core.upkeep.track(held.clone(), [sent, now]);
         let guard = Guard::new(Arc::clone(&self.core), held);
         self.refuse_when_closed()?;
         Ok(guard)
@@ -248,35 +251,26 @@ impl Target {
 }
 
 /// The pauses after requests without an answer.
-struct Pauses {
-    env: Env,
-    pauses: ExponentialBackoff,
-    start: (Duration, Duration),
+struct Pauses<'a> {
+    target: &'a Target,
+    /// Since the last answer.
+    pauses: Option<ExponentialBackoff>,
     left: u32,
-    times: u32,
     last: Option<Error>,
 }
 
-impl Pauses {
-    fn new(target: &Target) -> Self {
-        let retry = target.options.retry;
-        let start = (retry.first_pause, retry.longest_pause);
+impl<'a> Pauses<'a> {
+    const fn new(target: &'a Target) -> Self {
         Self {
-            env: target.core.shared.env.clone(),
-            pauses: backoff(start),
-            start,
-            left: retry.times,
-            times: retry.times,
+            target,
+            pauses: None,
+            left: target.options.retry.times,
             last: None,
         }
     }
 
     fn reset(&mut self) {
-        if self.left != self.times || self.last.is_some() {
-            self.pauses = backoff(self.start);
-            self.left = self.times;
-            self.last = None;
-        }
+        *self = Self::new(self.target);
     }
 
     /// How long to wait before the next try after `error`; the error itself when there is none. A waiter that stands
@@ -287,8 +281,11 @@ impl Pauses {
         }
         self.left = self.left.saturating_sub(1);
         self.last = Some(error);
-        let pause = self.pauses.next().unwrap_or(self.start.1);
+        let retry = self.target.options.retry;
+        let range = (retry.first_pause, retry.longest_pause);
+        let pauses = self.pauses.get_or_insert_with(|| backoff(range));
+        let pause = pauses.next().unwrap_or(retry.longest_pause);
         // Callers that failed together do not come back together.
-        Ok(self.env.jitter(pause / 2, pause))
+        Ok(self.target.core.shared.env.jitter(pause / 2, pause))
     }
 }

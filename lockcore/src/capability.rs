@@ -1,11 +1,15 @@
 //! What a backend can do, declared once per driver.
 
+use std::fmt;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// What ends a lease that nobody renews.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ExpiryClock {
     /// The server's wall clock: a step of it shortens or lengthens every lease.
@@ -19,7 +23,8 @@ pub enum ExpiryClock {
 }
 
 /// Where fencing tokens come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FencingSource {
     /// A number that the store itself raises with every write, kept as safely as the data.
@@ -45,7 +50,8 @@ pub enum WakeUp {
 }
 
 /// What happens to acknowledged locks when a server dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Failover {
     /// Locks live in this process and die with it.
@@ -56,6 +62,49 @@ pub enum Failover {
     Asynchronous,
     /// A majority agreed on every lock: none is lost.
     Consensus,
+}
+
+impl fmt::Display for ExpiryClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerWall => "the server's wall clock",
+            Self::ServerMonotonic => "a clock of the server that nobody can step",
+            Self::Boot => "this machine's clock since boot",
+            Self::Process => "this process's clock",
+        })
+    }
+}
+
+impl fmt::Display for FencingSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StoreRevision => "the store's revision",
+            Self::CounterAndClock => "a counter, never behind the clock",
+            Self::Process => "a counter of this process",
+        })
+    }
+}
+
+impl fmt::Display for WakeUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Push => f.write_str("pushed"),
+            Self::Poll { interval } => {
+                write!(f, "asked for every {}", humantime::format_duration(*interval))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "locks end with the process",
+            Self::SingleNode => "one server or file: no locks while it is down",
+            Self::Asynchronous => "a replica may take over without the newest locks",
+            Self::Consensus => "a majority knows every lock: none is lost",
+        })
+    }
 }
 
 /// What a driver declares about its backend. The conformance suite runs what is declared and prints what is left out.
@@ -90,6 +139,9 @@ pub struct Capabilities {
     pub force_release: bool,
     /// Do locks of other processes (not only other managers) exclude these?
     pub cross_process: bool,
+    /// Do locks live by a session that they share? Then the TTL of a lock cannot be changed while it is held, except
+    /// with `auto_renew(false)`, and all of them are lost together.
+    pub sessions: bool,
     /// How many leases one call of `renew` may carry.
     pub renew_batch: usize,
 }
@@ -112,6 +164,7 @@ impl Capabilities {
         list: true,
         force_release: true,
         cross_process: true,
+        sessions: false,
         renew_batch: 500,
     };
 
@@ -180,6 +233,13 @@ impl Capabilities {
     #[must_use]
     pub const fn with_cross_process(mut self, cross_process: bool) -> Self {
         self.cross_process = cross_process;
+        self
+    }
+
+    /// With locks that live by a session which they share, or each by a lease of its own.
+    #[must_use]
+    pub const fn with_sessions(mut self, sessions: bool) -> Self {
+        self.sessions = sessions;
         self
     }
 

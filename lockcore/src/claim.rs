@@ -1,33 +1,46 @@
 //! What an attempt asks of a backend.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::held::Hold;
 use crate::name::Resource;
+use crate::signals::WaiterSlot;
 
 /// The id of one attempt: 128 fresh random bits, never used again. Whoever knows it can release the lock, so
 /// `Debug` and `Display` show its first eight digits only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AttemptId(u128);
+pub struct AttemptId {
+    // Two halves: the alignment of a `u128` would waste a fifth of the tables of held leases.
+    high: u64,
+    low: u64,
+}
 
 impl AttemptId {
     /// The attempt with these bits.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "it is cut in halves")]
     pub const fn from_bits(bits: u128) -> Self {
-        Self(bits)
+        Self {
+            high: (bits >> 64) as u64,
+            low: bits as u64,
+        }
     }
 
     /// The bits.
     #[must_use]
     pub const fn bits(self) -> u128 {
-        self.0
+        (self.high as u128) << 64 | self.low as u128
     }
 
     /// All 32 hexadecimal digits in lower case, for the backend alone.
     #[must_use]
     pub fn to_hex(self) -> String {
-        format!("{:032x}", self.0)
+        format!("{:032x}", self.bits())
     }
 
     /// The attempt that [`to_hex`](Self::to_hex) wrote.
@@ -36,19 +49,39 @@ impl AttemptId {
         if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        u128::from_str_radix(hex, 16).ok().map(Self)
+        u128::from_str_radix(hex, 16).ok().map(Self::from_bits)
     }
 }
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}..", self.0 >> 96)
+        write!(f, "{:08x}..", self.high >> 32)
     }
 }
 
 impl fmt::Debug for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// By attempt. Nobody but lockcore draws the ids in it, and their bits are random already.
+pub(crate) type AttemptMap<V> = HashMap<AttemptId, V, BuildHasherDefault<AttemptHasher>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct AttemptHasher(u64);
+
+impl Hasher for AttemptHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, half: u64) {
+        self.0 ^= half;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -117,6 +150,9 @@ pub struct Claim {
     /// How long a grant lasts without renewal: what the driver said it can do (see
     /// [`Capabilities::effective_ttl`](crate::Capabilities::effective_ttl)).
     pub ttl: Duration,
+    /// Is a grant to last until it is released? False when it is to end after `ttl` unless somebody renews it by hand:
+    /// a backend whose locks share a session may give such a claim a lease of its own.
+    pub auto_renew: bool,
     /// How long a place in the queue lasts without a sign of life.
     pub waiter_ttl: Duration,
     /// How long a lock stays reserved for the waiter that was woken, before it is offered to the next one.
@@ -136,6 +172,7 @@ impl Claim {
             weight: 1,
             capacity: 1,
             ttl,
+            auto_renew: true,
             waiter_ttl: crate::settings::DEFAULT_WAITER_TTL,
             claim_window: crate::settings::DEFAULT_CLAIM_WINDOW,
             details: "".into(),
@@ -148,6 +185,54 @@ impl Claim {
         self.weight = weight;
         self.capacity = capacity;
         self
+    }
+}
+
+/// A claim that many have. Cheap to clone: what lockcore keeps of an attempt, from its first request to its release, is
+/// one allocation, with the claim in it.
+#[derive(Clone)]
+pub struct SharedClaim(Arc<Record>);
+
+struct Record {
+    claim: Claim,
+    waiter: WaiterSlot,
+    /// From the grant on.
+    hold: OnceLock<Hold>,
+}
+
+impl SharedClaim {
+    /// How it is woken while it waits.
+    pub(crate) fn waiter(&self) -> &WaiterSlot {
+        &self.0.waiter
+    }
+
+    /// What it holds, once it was granted.
+    pub(crate) fn hold(&self) -> &OnceLock<Hold> {
+        &self.0.hold
+    }
+}
+
+impl From<Claim> for SharedClaim {
+    fn from(claim: Claim) -> Self {
+        Self(Arc::new(Record {
+            claim,
+            waiter: WaiterSlot::default(),
+            hold: OnceLock::new(),
+        }))
+    }
+}
+
+impl Deref for SharedClaim {
+    type Target = Claim;
+
+    fn deref(&self) -> &Claim {
+        &self.0.claim
+    }
+}
+
+impl fmt::Debug for SharedClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0.claim, f)
     }
 }
 

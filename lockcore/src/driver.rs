@@ -20,13 +20,14 @@
 //!    [`Denied`](crate::ErrorKind::Denied) for logins and rights, `Invalid`, `Unsupported`, or `Internal`.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
-
 use crate::capability::Capabilities;
-use crate::claim::{Claim, Token};
+use crate::claim::{Claim, SharedClaim, Token};
+use crate::diagnosis::Diagnosis;
+pub use crate::dyn_driver::DynDriver;
 use crate::env::Env;
 use crate::error::Result;
 use crate::name::{Kind, Namespace, Resource};
@@ -114,7 +115,8 @@ impl Grant {
 pub enum Bound {
     /// A lease of its own, this long from before the call. lockcore renews it.
     Lease(Duration),
-    /// A session that the driver keeps alive for all its locks. lockcore reads its deadline and renews nothing.
+    /// A session that the driver keeps alive for all its locks. lockcore reads its deadline and renews nothing; a
+    /// claim without `auto_renew` is ended by lockcore's own timer.
     Session(Session),
 }
 
@@ -233,7 +235,7 @@ pub enum Released {
 #[non_exhaustive]
 pub struct Lease {
     /// The claim that was granted.
-    pub claim: Arc<Claim>,
+    pub claim: SharedClaim,
     /// The token of the grant.
     pub token: Token,
     /// How long it is to last from this renewal on; replaces the rest of the old term.
@@ -243,7 +245,7 @@ pub struct Lease {
 impl Lease {
     /// `claim`'s grant with `token`, to last `ttl` more.
     #[must_use]
-    pub const fn new(claim: Arc<Claim>, token: Token, ttl: Duration) -> Self {
+    pub const fn new(claim: SharedClaim, token: Token, ttl: Duration) -> Self {
         Self { claim, token, ttl }
     }
 }
@@ -303,7 +305,9 @@ impl Listed {
 }
 
 /// A backend. See the [module](self) for the rules that every method keeps.
-#[async_trait]
+///
+/// Its asynchronous methods are implemented as `async fn`, without `async_trait`, which would box every call once more: a
+/// call is boxed once, by lockcore. [`DynDriver`] is any driver.
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// The backend's name in messages and metrics: one lower-case word.
     fn backend(&self) -> &'static str;
@@ -316,30 +320,50 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// `Busy` under [`Intent::Wait`] means that the attempt is in the queue (or that the backend has none), and that
     /// [`Signals::wake`] will be called for it when it is worth asking again. A queue that is full is
     /// [`Unavailable`](crate::ErrorKind::Unavailable).
-    async fn acquire(&self, claim: &Claim, intent: Intent) -> Result<Acquired>;
+    fn acquire(&self, claim: &Claim, intent: Intent) -> impl Future<Output = Result<Acquired>> + Send;
 
     /// Frees the lock, or leaves the queue, and wakes exactly the next one who can go on.
-    async fn release(&self, claim: &Claim) -> Result<Released>;
+    fn release(&self, claim: &Claim) -> impl Future<Output = Result<Released>> + Send;
 
     /// Renews up to [`Capabilities::renew_batch`] leases at once; one answer for each, in order. An error means that
     /// none of them is known. Never brings back what is gone.
-    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>>;
+    ///
+    /// A lock that lives by a session is not renewed but looked at: `Renewed` says that it is still held. lockcore
+    /// asks when the driver has called [`Signals::wake`] for its attempt, after [`Signals::wake_all`], and when a
+    /// user renews by hand.
+    fn renew(&self, leases: &[Lease]) -> impl Future<Output = Result<Vec<Renewal>>> + Send;
 
     /// Who holds `resource`, and how many wait. Only with [`Capabilities::inspect`].
-    async fn inspect(&self, resource: &Resource) -> Result<Inspection>;
+    fn inspect(&self, resource: &Resource) -> impl Future<Output = Result<Inspection>> + Send;
 
     /// Every held lock in `namespace` whose name may start with `prefix` (lockcore filters again). Only with
     /// [`Capabilities::list`].
-    async fn list(&self, namespace: &Namespace, prefix: &str) -> Result<Vec<Listed>>;
+    fn list(&self, namespace: &Namespace, prefix: &str) -> impl Future<Output = Result<Vec<Listed>>> + Send;
 
     /// Takes `resource` from whoever holds it, and wakes the next waiter; true when somebody held it. The holders
     /// are told with [`Signals::wake`] where the backend can. Tokens go on growing. Only with
     /// [`Capabilities::force_release`].
-    async fn force_release(&self, resource: &Resource) -> Result<bool>;
+    fn force_release(&self, resource: &Resource) -> impl Future<Output = Result<bool>> + Send;
 
     /// One round trip to see that the backend answers.
-    async fn ping(&self) -> Result<()>;
+    fn ping(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Looks at the server for `leasehold doctor`: its name and version, its clock, and every setting that decides
+    /// whether locks are safe there, each as a finding whether it is well or not, with the remedy. It changes nothing,
+    /// and is over within one request's time limit. What cannot be looked at, for lack of a right or in an older
+    /// server, is a note and no error.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses the login.
+    fn diagnose(&self) -> impl Future<Output = Result<Diagnosis>> + Send {
+        async {
+            self.ping().await?;
+            let mut diagnosis = Diagnosis::new(self.backend(), None::<String>);
+            diagnosis.note("server", "this driver does not look at the server's settings");
+            Ok(diagnosis)
+        }
+    }
 
     /// Ends connections and tasks. No other call follows.
-    async fn close(&self) -> Result<()>;
+    fn close(&self) -> impl Future<Output = Result<()>> + Send;
 }

@@ -1,47 +1,70 @@
 //! The queue of one process: of its waiters for one name, one at a time stands in the backend's queue.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::Notify;
 
 use crate::driver::Occupant;
 use crate::name::Resource;
 
-/// One name's queue. tokio's mutex is fair, and a waiter that is dropped leaves it.
+/// One name's queue, for as long as somebody has the turn. Without a line it needs no allocation of its own.
 #[derive(Debug, Default)]
 struct Gate {
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Who comes next, in order of arrival.
+    line: VecDeque<Place>,
+    arrivals: u64,
     /// How many found the lock taken or stand behind somebody here.
-    waiting: AtomicUsize,
+    waiting: usize,
     /// Whom the backend named last, for the error of a waiter whose turn never came.
-    holder: Mutex<Option<Occupant>>,
+    holder: Option<Occupant>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    number: u64,
+    turn: Arc<Notify>,
 }
 
 /// The gates of all names that somebody is acquiring.
 #[derive(Debug, Default)]
-pub(crate) struct Gates(Mutex<HashMap<Resource, Arc<Gate>>>);
+pub(crate) struct Gates(Mutex<HashMap<Resource, Gate>>);
 
 impl Gates {
     /// Stands in line for `resource`; the line is left when the visit is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, resource: &Resource) -> Visit {
-        let gate = Arc::clone(lock(&self.0).entry(resource.clone()).or_default());
+    pub(crate) fn enter<'a>(&'a self, resource: &'a Resource) -> Visit<'a> {
+        let mut gates = lock(&self.0);
+        let place = match gates.entry(resource.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Gate::default());
+                None
+            }
+            Entry::Occupied(entry) => {
+                let gate = entry.into_mut();
+                gate.arrivals += 1;
+                gate.waiting += 1;
+                let place = Place {
+                    number: gate.arrivals,
+                    turn: Arc::default(),
+                };
+                gate.line.push_back(place.clone());
+                Some(place)
+            }
+        };
         Visit {
-            gates: Arc::clone(self),
-            resource: resource.clone(),
-            gate,
-            turn: None,
-            waits: false,
+            gates: self,
+            resource,
+            waits: place.is_some(),
+            place,
         }
     }
 
     /// `Some` when somebody here waits for `resource`, so that a try must not overtake; with the holder, if known.
     pub(crate) fn waited_for(&self, resource: &Resource) -> Option<Option<Occupant>> {
         let gates = lock(&self.0);
-        let gate = gates.get(resource)?;
-        let waited_for = gate.waiting.load(Ordering::Relaxed) > 0;
-        waited_for.then(|| lock(&gate.holder).clone())
+        let gate = gates.get(resource).filter(|gate| gate.waiting > 0)?;
+        Some(gate.holder.clone())
     }
 
     #[cfg(test)]
@@ -52,57 +75,72 @@ impl Gates {
 
 /// One acquire in the line of its name.
 #[derive(Debug)]
-pub(crate) struct Visit {
-    gates: Arc<Gates>,
-    resource: Resource,
-    gate: Arc<Gate>,
-    turn: Option<OwnedMutexGuard<()>>,
+pub(crate) struct Visit<'a> {
+    gates: &'a Gates,
+    resource: &'a Resource,
+    /// Where it stands; `None` once it has the turn.
+    place: Option<Place>,
     waits: bool,
 }
 
-impl Visit {
-    /// Waits for the turn. Cancel safe: the place is kept as long as the returned future is polled.
+impl Visit<'_> {
+    pub(crate) const fn has_turn(&self) -> bool {
+        self.place.is_none()
+    }
+
+    /// Waits for the turn. Cancel safe: the place is kept until the visit is dropped.
     pub(crate) async fn turn(&mut self) {
-        self.turn = match Arc::clone(&self.gate.turn).try_lock_owned() {
-            Ok(turn) => Some(turn),
-            Err(_) => {
-                self.found_busy();
-                Some(Arc::clone(&self.gate.turn).lock_owned().await)
-            }
-        };
+        if let Some(place) = &self.place {
+            place.turn.notified().await;
+            self.place = None;
+        }
     }
 
     /// The lock is taken: from now on a try of this process does not overtake.
     pub(crate) fn found_busy(&mut self) {
         if !std::mem::replace(&mut self.waits, true) {
-            self.gate.waiting.fetch_add(1, Ordering::Relaxed);
+            self.look(|gate| gate.waiting += 1);
         }
     }
 
     /// Remembers whom the backend named.
     pub(crate) fn saw_holder(&self, holder: Option<Occupant>) {
         if holder.is_some() {
-            *lock(&self.gate.holder) = holder;
+            self.look(|gate| gate.holder = holder);
         }
     }
 
     /// Whom the backend named last.
     pub(crate) fn last_holder(&self) -> Option<Occupant> {
-        lock(&self.gate.holder).clone()
+        self.look(|gate| gate.holder.clone()).flatten()
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&mut Gate) -> T) -> Option<T> {
+        lock(&self.gates.0).get_mut(self.resource).map(look)
     }
 }
 
-impl Drop for Visit {
+impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        if self.waits {
-            self.gate.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
         let mut gates = lock(&self.gates.0);
-        self.turn = None;
-        // The map's and ours: clones are made under the map's lock only, so nobody else can come in between. The
-        // guard of a turn holds the inner mutex, not the gate.
-        if Arc::strong_count(&self.gate) == 2 {
-            gates.remove(&self.resource);
+        let Entry::Occupied(mut entry) = gates.entry(self.resource.clone()) else {
+            return;
+        };
+        let gate = entry.get_mut();
+        gate.waiting -= usize::from(self.waits);
+        // Who has a place and is not in the line any more was given the turn just now.
+        let standing = self.place.as_ref().and_then(|place| {
+            gate.line
+                .binary_search_by_key(&place.number, |other| other.number)
+                .ok()
+        });
+        if let Some(index) = standing {
+            gate.line.remove(index);
+        } else if let Some(next) = gate.line.pop_front() {
+            drop(gates);
+            next.turn.notify_one();
+        } else {
+            entry.remove();
         }
     }
 }
@@ -113,12 +151,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::name::{Kind, LockName, Namespace};
 
     #[tokio::test]
     async fn first_in_first_out_and_nothing_left() {
-        let gates = Arc::<Gates>::default();
+        let gates = Gates::default();
         let resource = Resource::new(Namespace::default(), Kind::Mutex, LockName::new("a").unwrap());
         let mut first = gates.enter(&resource);
         first.turn().await;
@@ -141,6 +181,25 @@ mod tests {
         drop(first);
         all.await;
         assert_eq!(*lock(&order), [0, 1, 2, 3, 4]);
+        assert_eq!(gates.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_leaves_passes_the_turn_on() {
+        let gates = Gates::default();
+        let resource = Resource::new(Namespace::default(), Kind::Mutex, LockName::new("a").unwrap());
+        let first = gates.enter(&resource);
+        let [mut second, mut third, mut fourth] = [(); 3].map(|()| gates.enter(&resource));
+        // One leaves the line, one has been given the turn and does not know it yet.
+        assert!(third.turn().now_or_never().is_none());
+        drop(third);
+        assert!(second.turn().now_or_never().is_none());
+        drop(first);
+        assert!(fourth.turn().now_or_never().is_none());
+        drop(second);
+        fourth.turn().now_or_never().unwrap();
+        assert!(fourth.has_turn() && gates.waited_for(&resource).is_some());
+        drop(fourth);
         assert_eq!(gates.len(), 0);
     }
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::capability::Capabilities;
-use crate::claim::{Claim, Token};
+use crate::claim::{SharedClaim, Token};
 use crate::core::{Core, Shared};
-use crate::driver::{Lease, Released, Renewal};
+use crate::driver::{Driver, Lease, Released, Renewal};
+use crate::dyn_driver::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::held::Held;
 use crate::lease_word::LeaseState;
@@ -44,7 +44,7 @@ pub enum Release {
 /// A guard given to [`std::mem::forget`] is renewed until `max_hold`, the manager's end, or the end of the process.
 #[must_use = "the lock is freed as soon as the guard is dropped"]
 pub struct Guard {
-    held: Arc<Held>,
+    held: Held,
     core: Arc<Core>,
     /// Taken when the guard is taken apart by `release`.
     armed: bool,
@@ -53,8 +53,8 @@ pub struct Guard {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("name", &self.held.claim.resource.name())
-            .field("kind", &self.held.claim.resource.kind())
+            .field("name", &self.held.claim().resource.name())
+            .field("kind", &self.held.claim().resource.kind())
             .field("token", &self.held.token)
             .field("state", &self.held.state(&self.core.shared.env))
             .finish()
@@ -62,7 +62,7 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(core: Arc<Core>, held: Arc<Held>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, held: Held) -> Self {
         Self {
             held,
             core,
@@ -73,13 +73,13 @@ impl Guard {
     /// The lock's name.
     #[must_use]
     pub fn name(&self) -> &LockName {
-        self.held.claim.resource.name()
+        self.held.claim().resource.name()
     }
 
     /// What the name locks.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.held.claim.resource.kind()
+        self.held.claim().resource.kind()
     }
 
     /// The fencing token: greater than that of every earlier grant of this lock. Renewal does not change it.
@@ -91,7 +91,7 @@ impl Guard {
     /// How much of the capacity is held: 1 for a mutex or a reader.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        self.held.claim.weight
+        self.held.claim().weight
     }
 
     /// The lease that the backend gives with each renewal; at least what was asked for, unless the backend's
@@ -134,7 +134,7 @@ impl Guard {
     /// # Cancel safety
     /// Nothing is lost by dropping it.
     pub fn lost(&self) -> impl Future<Output = LossReason> + Send + use<> {
-        let (held, env) = (Arc::clone(&self.held), self.core.shared.env.clone());
+        let (held, env) = (self.held.clone(), self.core.shared.env.clone());
         async move { held.lost(&env).await }
     }
 
@@ -174,21 +174,29 @@ impl Guard {
     ///
     /// # Errors
     /// As [`renew`](Self::renew); [`Invalid`](ErrorKind::Invalid) when the TTL is out of bounds;
-    /// [`Unsupported`](ErrorKind::Unsupported) on a backend whose sessions set the TTL.
+    /// [`Unsupported`](ErrorKind::Unsupported) for another TTL where a session that locks share sets it
+    /// ([`Capabilities::sessions`]), unless the lock was taken with `auto_renew(false)`.
     pub async fn renew_for(&self, ttl: Duration) -> Result<()> {
         let shared = &self.core.shared;
         let locate = shared.locate("renew", Some(self.name()));
         let renewed = async {
             validate_ttl(ttl)?;
-            Capabilities::require(!self.held.is_session_bound(), "lease of its own for each lock")?;
             self.check()?;
             let ttl = shared.capabilities.effective_ttl(ttl);
             let sent = shared.env.now();
-            self.held.set_ttl(ttl);
-            let renewal = self.held.renewing(ttl, sent);
-            let attempt = self.held.claim.attempt;
+            let renewal = if self.held.is_session_bound() && self.held.plan.renew {
+                Capabilities::require(
+                    ttl == self.held.ttl(),
+                    "TTL that can be changed while a lock is held",
+                )?;
+                self.held.checking(sent)
+            } else {
+                self.held.set_ttl(ttl);
+                self.held.renewing(ttl, sent)
+            };
+            let attempt = self.held.claim().attempt;
             self.core.upkeep.retime(attempt, sent);
-            let lease = Lease::new(Arc::clone(&self.held.claim), self.held.token, ttl);
+            let lease = Lease::new(self.held.claim().clone(), self.held.token, ttl);
             let answer = shared
                 .bounded(shared.renew_call(vec![lease], vec![renewal]))
                 .await?;
@@ -218,20 +226,19 @@ impl Guard {
     /// From the call on the lock counts as released; a dropped future goes on in the background.
     pub async fn release(mut self) -> Result<Release, ReleaseError> {
         self.armed = false;
-        let held = Arc::clone(&self.held);
-        if !matches!(held.release(&self.core.shared.env), LeaseState::Held(_)) {
+        if !matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
             // Whoever found the loss cleans up.
             return Ok(Release::NotHeld);
         }
         let pending = PendingRelease {
             shared: Arc::clone(&self.core.shared),
-            claim: Arc::clone(&held.claim),
+            claim: self.held.claim().clone(),
             call: None,
             done: false,
             under_way: None,
         };
         let sending = pending.send();
-        self.core.upkeep.forget(held.claim.attempt);
+        self.core.upkeep.forget(self.held.claim().attempt);
         sending.await
     }
 
@@ -249,11 +256,9 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.armed && matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
-            self.core
-                .shared
-                .clean_up(Arc::clone(&self.held.claim), Vec::new());
+            self.core.shared.clean_up(self.held.claim().clone(), Vec::new());
             // Last: a closing manager waits for what is held, then for clean-ups.
-            self.core.upkeep.forget(self.held.claim.attempt);
+            self.core.upkeep.forget(self.held.claim().attempt);
         }
     }
 }
@@ -261,8 +266,8 @@ impl Drop for Guard {
 /// A release under way. Dropped before it is done, it goes on in the background.
 struct PendingRelease {
     shared: Arc<Shared>,
-    claim: Arc<Claim>,
-    call: Option<BoxFuture<'static, Result<Released>>>,
+    claim: SharedClaim,
+    call: Option<Call<Released>>,
     done: bool,
     /// Counts as a clean-up while it is sent: a closing manager waits for it.
     under_way: Option<TaskTrackerToken>,
@@ -276,7 +281,9 @@ impl PendingRelease {
 
     async fn answer(mut self) -> Result<Release, ReleaseError> {
         let limit = self.shared.settings.op_timeout;
-        let call = self.call.insert(self.shared.release_call(&self.claim));
+        let call = self
+            .call
+            .insert(self.shared.driver.release_call(self.claim.clone()));
         let answer = self.shared.env.timeout(limit, call).await;
         if answer.is_some() {
             self.call = None;
@@ -303,7 +310,7 @@ impl Drop for PendingRelease {
         if !self.done {
             let pending = self.call.take().map(|call| call.map(drop).boxed());
             self.shared
-                .clean_up(Arc::clone(&self.claim), pending.into_iter().collect());
+                .clean_up(self.claim.clone(), pending.into_iter().collect());
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A held lease, shared by the guard, its lost-futures and the upkeep.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::claim::{Claim, Token};
+use crate::claim::{SharedClaim, Token};
 use crate::env::{Env, Instant, saturating_nanos};
 use crate::lease_word::{LeaseState, LeaseWord};
 use crate::loss::LossReason;
@@ -24,9 +25,13 @@ pub(crate) struct Plan {
     pub(crate) end_reason: LossReason,
 }
 
+/// A claim that was granted. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Held(SharedClaim);
+
+/// What lockcore knows of a held lease. It lives in the allocation of its claim.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) claim: Arc<Claim>,
+pub(crate) struct Hold {
     pub(crate) token: Token,
     pub(crate) plan: Plan,
     word: LeaseWord,
@@ -38,26 +43,54 @@ pub(crate) struct Held {
     lost: Notify,
 }
 
+impl Hold {
+    fn new(token: Token, word: LeaseWord, session: Option<Session>, plan: Plan, ttl: Duration) -> Self {
+        Self {
+            token,
+            plan,
+            word,
+            session,
+            ttl_nanos: AtomicU64::new(saturating_nanos(ttl)),
+            unanswered: AtomicBool::new(false),
+            terms: Mutex::new(Terms::NONE),
+            lost: Notify::new(),
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = Hold;
+
+    fn deref(&self) -> &Hold {
+        // There is one since `new`.
+        self.0.hold().get_or_init(|| {
+            let plan = Plan {
+                renew: false,
+                end: Instant::default(),
+                end_reason: LossReason::Expired,
+            };
+            Hold::new(Token::new(0), LeaseWord::released(), None, plan, Duration::ZERO)
+        })
+    }
+}
+
 impl Held {
     pub(crate) fn new(
-        claim: Arc<Claim>,
+        claim: SharedClaim,
         token: Token,
         deadline: Instant,
         session: Option<Session>,
         plan: Plan,
     ) -> Self {
-        let ttl_nanos = AtomicU64::new(saturating_nanos(claim.ttl));
-        Self {
-            claim,
-            token,
-            plan,
-            word: LeaseWord::new(deadline),
-            session,
-            ttl_nanos,
-            unanswered: AtomicBool::new(false),
-            terms: Mutex::new(Terms::NONE),
-            lost: Notify::new(),
-        }
+        let hold = Hold::new(token, LeaseWord::new(deadline), session, plan, claim.ttl);
+        // An attempt ends with its grant, so this is the only one.
+        let first = claim.hold().set(hold).is_ok();
+        debug_assert!(first, "one attempt was granted twice");
+        Self(claim)
+    }
+
+    pub(crate) fn claim(&self) -> &SharedClaim {
+        &self.0
     }
 
     pub(crate) fn ttl(&self) -> Duration {
@@ -74,7 +107,7 @@ impl Held {
     }
 
     /// A renewal for `ttl` is sent at `sent`. If that ends the lease sooner, it does so here before it is asked for.
-    pub(crate) fn renewing(self: &Arc<Self>, ttl: Duration, sent: Instant) -> UnderWay {
+    pub(crate) fn renewing(&self, ttl: Duration, sent: Instant) -> UnderWay {
         self.unanswered.store(true, Ordering::Relaxed);
         let mut terms = lock(&self.terms);
         terms.under_way += 1;
@@ -84,15 +117,29 @@ impl Held {
             self.lost.notify_waiters();
         }
         UnderWay {
-            held: Arc::clone(self),
+            held: self.clone(),
             sent,
-            ttl,
+            ttl: Some(ttl),
+        }
+    }
+
+    /// The backend is asked whether it is still held; its term stays what it is.
+    pub(crate) fn checking(&self, sent: Instant) -> UnderWay {
+        lock(&self.terms).under_way += 1;
+        UnderWay {
+            held: self.clone(),
+            sent,
+            ttl: None,
         }
     }
 
     /// The state now. What has run out is lost from here on, for everybody.
     pub(crate) fn state(&self, env: &Env) -> LeaseState {
-        let now = env.now();
+        self.state_at(env.now())
+    }
+
+    /// The same for a clock that was just read.
+    pub(crate) fn state_at(&self, now: Instant) -> LeaseState {
         let state = self.word.state_at(now, self.expiry_reason(now));
         let (Some(session), LeaseState::Held(deadline)) = (&self.session, state) else {
             return state;
@@ -131,11 +178,9 @@ impl Held {
 
     /// Ends it as released, if it is held; the state before.
     pub(crate) fn release(&self, env: &Env) -> LeaseState {
-        match self.state(env) {
-            LeaseState::Held(_) => {
-                let now = env.now();
-                self.word.release(now, self.expiry_reason(now))
-            }
+        let now = env.now();
+        match self.state_at(now) {
+            LeaseState::Held(_) => self.word.release(now, self.expiry_reason(now)),
             over => over,
         }
     }
@@ -179,18 +224,21 @@ impl Terms {
 #[derive(Debug)]
 #[must_use = "it counts as answered when it is dropped"]
 pub(crate) struct UnderWay {
-    held: Arc<Held>,
+    held: Held,
     sent: Instant,
-    ttl: Duration,
+    /// The new term; `None` when the old one stays.
+    ttl: Option<Duration>,
 }
 
 impl UnderWay {
     /// The backend confirmed it: the lease is extended, unless the answer came too late.
     pub(crate) fn confirmed(self, env: &Env) {
-        let held = &self.held;
+        let (held, Some(ttl)) = (&self.held, self.ttl) else {
+            return;
+        };
         held.unanswered.store(false, Ordering::Relaxed);
         let terms = lock(&held.terms);
-        let deadline = local_deadline(self.sent, self.ttl.min(terms.shortest));
+        let deadline = local_deadline(self.sent, ttl.min(terms.shortest));
         held.word.extend(deadline.min(held.plan.end), env.now());
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claim::Token;
 use crate::driver::Occupant;
-use crate::name::{Kind, LockName, MAX_KEY_BYTES, Resource};
+use crate::name::{Kind, LockName, Resource};
 
 /// The longest label, in bytes.
 pub const MAX_LABEL_BYTES: usize = 128;
@@ -61,14 +61,17 @@ pub(crate) struct Details {
 }
 
 impl Details {
-    pub(crate) fn encode(owner: &Owner, resource: &Resource) -> Arc<str> {
+    pub(crate) fn encode(owner: Owner, name: Option<&LockName>) -> Arc<str> {
+        let name = name.map(|name| name.as_str().to_owned());
+        serde_json::to_string(&Self { owner, name })
+            .unwrap_or_default()
+            .into()
+    }
+
+    /// The name of `resource`, if it has to stand there.
+    pub(crate) fn name(resource: &Resource) -> Option<&LockName> {
         let hashed = crate::name::decode_key(resource.key()).is_none();
-        debug_assert!(resource.key().len() <= MAX_KEY_BYTES);
-        let details = Self {
-            owner: owner.clone(),
-            name: hashed.then(|| resource.name().as_str().to_owned()),
-        };
-        serde_json::to_string(&details).unwrap_or_default().into()
+        hashed.then(|| resource.name())
     }
 
     pub(crate) fn decode(details: &str) -> Option<Self> {
@@ -189,7 +192,8 @@ mod tests {
             ("x".repeat(500), Some("x".repeat(500))),
         ] {
             let resource = Resource::new(Namespace::default(), Kind::Mutex, LockName::new(name).unwrap());
-            let details = Details::decode(&Details::encode(&owner, &resource)).unwrap();
+            let details = Details::encode(owner.clone(), Details::name(&resource));
+            let details = Details::decode(&details).unwrap();
             assert_eq!(details.owner, owner);
             assert_eq!(details.name, stored);
         }

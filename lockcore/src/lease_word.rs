@@ -32,6 +32,11 @@ impl LeaseWord {
         Self(AtomicU64::new(encode(LeaseState::Held(deadline))))
     }
 
+    /// Of a lease that is over.
+    pub(crate) fn released() -> Self {
+        Self(AtomicU64::new(RELEASED))
+    }
+
     /// The state at `now`; a deadline that has passed becomes a loss for `reason`.
     pub(crate) fn state_at(&self, now: Instant, reason: LossReason) -> LeaseState {
         self.update(|state| match state {

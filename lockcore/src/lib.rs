@@ -4,12 +4,15 @@ mod attempt;
 mod capability;
 mod claim;
 mod core;
+mod diagnosis;
 pub mod driver;
+mod dyn_driver;
 mod endpoint;
 mod env;
 mod error;
 mod gate;
 mod guard;
+mod heartbeat;
 mod held;
 mod holder;
 mod lease_word;
@@ -19,20 +22,24 @@ mod manager;
 pub mod memory;
 mod name;
 mod options;
+mod pace;
 mod schedule;
 mod session;
+mod session_pool;
 mod settings;
 mod signals;
 mod supervisor;
 mod upkeep;
 
 pub use capability::{Capabilities, ExpiryClock, Failover, FencingSource, WakeUp};
-pub use claim::{AttemptId, Claim, Token};
-pub use driver::{Driver, DriverContext};
+pub use claim::{AttemptId, Claim, SharedClaim, Token};
+pub use diagnosis::{ClockReading, Diagnosis, Finding, Severity};
+pub use driver::{Driver, DriverContext, DynDriver};
 pub use endpoint::{Endpoint, Secret};
 pub use env::{Env, Instant};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::{Guard, Release, ReleaseError};
+pub use heartbeat::Heartbeat;
 pub use holder::{Holder, LockStatus, MAX_LABEL_BYTES, Owner};
 pub use lock::{DistributedLock, Lock, LockBuilder};
 pub use loss::LossReason;
@@ -42,6 +49,7 @@ pub use name::{
 };
 pub use options::{Retry, Wait};
 pub use session::Session;
+pub use session_pool::{OpenSession, PooledSession, SessionPool};
 pub use settings::{
     DEFAULT_CLAIM_WINDOW, DEFAULT_DRAIN, DEFAULT_OP_TIMEOUT, DEFAULT_TTL, DEFAULT_WAITER_TTL, MAX_TTL,
     Settings, local_deadline,

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use crate::acquire::Target;
 use crate::capability::Capabilities;
 use crate::core::Core;
+use crate::driver::Driver;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::holder::{Details, LockStatus, Owner};
@@ -71,42 +72,88 @@ pub struct Lock {
     target: Arc<Target>,
 }
 
+/// The methods of [`DistributedLock`], without the box that its calls by `dyn` need.
 impl Lock {
-    async fn located<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let target = &self.target;
-        call.await
-            .map_err(target.core.shared.locate("acquire", Some(target.resource.name())))
+    /// See [`DistributedLock::name`].
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        self.target.resource.name()
+    }
+
+    /// See [`DistributedLock::kind`].
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.target.resource.kind()
+    }
+
+    /// See [`DistributedLock::try_acquire`].
+    ///
+    /// # Errors
+    /// Those that are listed there.
+    #[tracing::instrument(level = "debug", skip_all, fields(name = %self.name(), kind = %self.kind()))]
+    pub async fn try_acquire(&self) -> Result<Option<Guard>> {
+        let tried = self.target.try_acquire().await;
+        tried.map(Result::ok).map_err(|error| self.located(error))
+    }
+
+    /// See [`DistributedLock::acquire_within`].
+    ///
+    /// # Errors
+    /// Those that are listed there.
+    #[tracing::instrument(level = "debug", skip_all, fields(name = %self.name(), kind = %self.kind(), ?wait))]
+    pub async fn acquire_within(&self, wait: Wait) -> Result<Guard> {
+        let acquired = self.target.acquire(wait).await;
+        acquired.map_err(|error| self.located(error))
+    }
+
+    /// See [`DistributedLock::acquire`].
+    ///
+    /// # Errors
+    /// Those that are listed there.
+    pub async fn acquire(&self) -> Result<Guard> {
+        self.acquire_within(self.target.options.wait).await
+    }
+
+    /// See [`DistributedLock::inspect`].
+    ///
+    /// # Errors
+    /// Those that are listed there.
+    pub async fn inspect(&self) -> Result<LockStatus> {
+        Manager::from_core(Arc::clone(&self.target.core))
+            .inspect_resource(&self.target.resource)
+            .await
+    }
+
+    fn located(&self, error: Error) -> Error {
+        let Target { core, resource, .. } = &*self.target;
+        core.shared.locate("acquire", Some(resource.name()))(error)
     }
 }
 
 #[async_trait]
 impl DistributedLock for Lock {
     fn name(&self) -> &LockName {
-        self.target.resource.name()
+        self.name()
     }
 
     fn kind(&self) -> Kind {
-        self.target.resource.kind()
+        self.kind()
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(name = %self.name(), kind = %self.kind()))]
     async fn try_acquire(&self) -> Result<Option<Guard>> {
-        self.located(self.target.try_acquire()).await.map(Result::ok)
+        self.try_acquire().await
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(name = %self.name(), kind = %self.kind(), ?wait))]
     async fn acquire_within(&self, wait: Wait) -> Result<Guard> {
-        self.located(self.target.acquire(wait)).await
+        self.acquire_within(wait).await
     }
 
     async fn acquire(&self) -> Result<Guard> {
-        self.acquire_within(self.target.options.wait).await
+        self.acquire().await
     }
 
     async fn inspect(&self) -> Result<LockStatus> {
-        Manager::from_core(Arc::clone(&self.target.core))
-            .inspect_resource(&self.target.resource)
-            .await
+        self.inspect().await
     }
 }
 
@@ -275,7 +322,12 @@ impl LockBuilder {
             core.warn_rounded_ttl(&asked, &given);
         }
         let resource = Resource::new(core.shared.settings.namespace.clone(), share.kind, name);
-        let details = Details::encode(&Owner::this_process(options.label.as_deref()), &resource);
+        let (label, stored_name) = (options.label.as_deref(), Details::name(&resource));
+        let details = if label == core.shared.settings.label.as_deref() && stored_name.is_none() {
+            Arc::clone(&core.shared.details)
+        } else {
+            Details::encode(Owner::this_process(label), stored_name)
+        };
         let Share { weight, capacity, .. } = share;
         Ok(Lock {
             target: Arc::new(Target {

@@ -10,10 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::capability::Capabilities;
 use crate::core::{Core, Shared};
-use crate::driver::{Driver, DriverContext, Listed};
+use crate::diagnosis::Diagnosis;
+use crate::driver::{Driver, DriverContext, DynDriver, Listed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Gates;
-use crate::holder::{Details, Holder, LockStatus};
+use crate::holder::{Details, Holder, LockStatus, Owner};
 use crate::lock::{LockBuilder, Share};
 use crate::loss::LossReason;
 use crate::name::{Kind, LockName, Resource, decode_key};
@@ -70,6 +71,16 @@ pub trait LockManager: std::fmt::Debug + Send + Sync {
     /// What the backend says, by [`ErrorKind`].
     async fn ping(&self) -> Result<Duration> {
         self.manager().timed_ping().await
+    }
+
+    /// What the server is, how its clock stands to ours, and what is risky in its settings, with the remedy. It changes
+    /// nothing at the server.
+    ///
+    /// # Errors
+    /// What the backend says, by [`ErrorKind`], when it cannot be reached or refuses us; what it only does not tell is a
+    /// finding.
+    async fn diagnose(&self) -> Result<Diagnosis> {
+        self.manager().diagnose_server().await
     }
 
     /// Who holds the lock with this name, of any kind, and how many wait.
@@ -132,14 +143,14 @@ impl Manager {
     /// [`Invalid`](ErrorKind::Invalid) when a setting is out of bounds, [`Internal`](ErrorKind::Internal) when the
     /// context belongs to another manager already.
     pub fn new(driver: impl Driver, context: DriverContext, settings: Settings) -> Result<Self> {
-        Self::from_arc(Arc::new(driver), context, settings)
+        Self::from_dyn(DynDriver::new(driver), context, settings)
     }
 
-    /// The same for a driver that is shared already.
+    /// The same for a driver of any type.
     ///
     /// # Errors
     /// As [`Manager::new`].
-    pub fn from_arc(driver: Arc<dyn Driver>, context: DriverContext, settings: Settings) -> Result<Self> {
+    pub fn from_dyn(driver: DynDriver, context: DriverContext, settings: Settings) -> Result<Self> {
         settings.validate()?;
         let DriverContext { env, signals } = context;
         let held_signals = signals.take_held().ok_or_else(|| {
@@ -150,11 +161,13 @@ impl Manager {
         })?;
         let capabilities = driver.capabilities();
         let clean_ups = TaskTracker::new();
+        let details = Details::encode(Owner::this_process(settings.label.as_deref()), None);
         let shared = Arc::new(Shared {
             driver,
             capabilities,
             env,
             settings,
+            details,
             clean_ups,
             rounded: Mutex::default(),
         });
@@ -165,7 +178,7 @@ impl Manager {
         let core = Core {
             shared,
             signals,
-            gates: Arc::<Gates>::default(),
+            gates: Gates::default(),
             upkeep,
             gone: gone.drop_guard(),
             closed: CancellationToken::new(),
@@ -196,17 +209,28 @@ impl Manager {
 
     async fn timed_ping(&self) -> Result<Duration> {
         let shared = &self.core.shared;
-        let (driver, sent) = (Arc::clone(&shared.driver), shared.env.now());
+        let (driver, sent) = (shared.driver.clone(), shared.env.now());
         let answer = shared.bounded(Box::pin(async move { driver.ping().await })).await;
         answer.map_err(shared.locate("ping", None))?;
         Ok(shared.env.now().since(sent))
+    }
+
+    async fn diagnose_server(&self) -> Result<Diagnosis> {
+        let shared = &self.core.shared;
+        let driver = shared.driver.clone();
+        let found = shared
+            .bounded(Box::pin(async move { driver.diagnose().await }))
+            .await;
+        let mut diagnosis = found.map_err(shared.locate("diagnose", None))?;
+        diagnosis.judge_clock(&shared.capabilities);
+        Ok(diagnosis)
     }
 
     pub(crate) async fn inspect_resource(&self, resource: &Resource) -> Result<LockStatus> {
         let shared = &self.core.shared;
         let inspected = async {
             Capabilities::require(shared.capabilities.inspect, "way to tell who holds a lock")?;
-            let (driver, asked) = (Arc::clone(&shared.driver), resource.clone());
+            let (driver, asked) = (shared.driver.clone(), resource.clone());
             shared
                 .bounded(Box::pin(async move { driver.inspect(&asked).await }))
                 .await
@@ -242,7 +266,7 @@ impl Manager {
         let shared = &self.core.shared;
         let listed = async {
             Capabilities::require(shared.capabilities.list, "way to list locks")?;
-            let (driver, asked) = (Arc::clone(&shared.driver), prefix.to_owned());
+            let (driver, asked) = (shared.driver.clone(), prefix.to_owned());
             let namespace = shared.settings.namespace.clone();
             shared
                 .bounded(Box::pin(async move { driver.list(&namespace, &asked).await }))
@@ -265,7 +289,7 @@ impl Manager {
                     shared.capabilities.force_release,
                     "way to free somebody else's lock",
                 )?;
-                let (driver, resource) = (Arc::clone(&shared.driver), self.resource(&name, kind));
+                let (driver, resource) = (shared.driver.clone(), self.resource(&name, kind));
                 shared
                     .bounded(Box::pin(async move { driver.force_release(&resource).await }))
                     .await
@@ -312,7 +336,7 @@ impl Core {
                 "closed before the backend confirmed every release"
             );
         }
-        let driver = Arc::clone(&shared.driver);
+        let driver = shared.driver.clone();
         shared
             .bounded(Box::pin(async move { driver.close().await }))
             .await

@@ -1,6 +1,8 @@
 //! Names, namespaces and kinds, and the one encoding that every backend's keys are made of.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
@@ -174,44 +176,60 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a claim is for: a namespace, a kind and a name. Two resources are one only if all three are equal.
+/// What a claim is for: a namespace, a kind and a name. Two resources are one only if all three are equal. Cheap to
+/// clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resource {
+pub struct Resource(Arc<Parts>);
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Parts {
     namespace: Namespace,
     kind: Kind,
     name: LockName,
     key: Arc<str>,
 }
 
+impl Hash for Parts {
+    /// The name is enough, nearly always.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
 impl Resource {
     /// The resource of `kind` with `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: Namespace, kind: Kind, name: LockName) -> Self {
-        let key = encode(name.as_str()).into();
-        Self {
+        let key = encode(name.as_str());
+        let key = if key == name.as_str() {
+            Arc::clone(&name.0)
+        } else {
+            key.into()
+        };
+        Self(Arc::new(Parts {
             namespace,
             kind,
             name,
             key,
-        }
+        }))
     }
 
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
-        &self.namespace
+        &self.0.namespace
     }
 
     /// The kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// The name as the user gave it.
     #[must_use]
     pub fn name(&self) -> &LockName {
-        &self.name
+        &self.0.name
     }
 
     /// The name as a part of a key on any backend: 1 to [`MAX_KEY_BYTES`] bytes of `[A-Za-z0-9_.~%-]`, case-sensitive,
@@ -219,13 +237,13 @@ impl Resource {
     /// namespace's key, the kind's code and this one into segments of its own; it encodes nothing itself.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.key
+        &self.0.key
     }
 }
 
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.namespace.raw, self.kind, self.name)
+        write!(f, "{}:{}:{}", self.namespace().raw, self.kind(), self.name())
     }
 }
 
@@ -236,11 +254,11 @@ const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.')
 const READABLE_BYTES: usize = 100;
 
 /// The key for a name; stable for ever, since it is what is stored (golden vectors below).
-fn encode(name: &str) -> String {
+fn encode(name: &str) -> Cow<'_, str> {
     let encoded = if name.bytes().all(|byte| byte == b'.') {
-        "%2E".repeat(name.len())
+        "%2E".repeat(name.len()).into()
     } else {
-        utf8_percent_encode(name, KEPT).to_string()
+        Cow::from(utf8_percent_encode(name, KEPT))
     };
     if encoded.len() <= MAX_KEY_BYTES {
         return encoded;
@@ -248,7 +266,7 @@ fn encode(name: &str) -> String {
     let hash = BASE32_NOPAD
         .encode(&Sha256::digest(name.as_bytes()))
         .to_ascii_lowercase();
-    format!("{}~{hash}", &encoded[..READABLE_BYTES])
+    format!("{}~{hash}", &encoded[..READABLE_BYTES]).into()
 }
 
 /// The name that a [`Resource::key`] stands for, or `None` when it was too long and only its hash is there.

@@ -1,16 +1,14 @@
 //! What a backend pushed, on its way from a driver to whoever waits for it.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::claim::AttemptId;
+use crate::claim::{AttemptId, AttemptMap, SharedClaim};
 
-/// A power of two, so that the shard is a mask of the hash.
+/// A power of two, so that the shard is a mask of the attempt's bits.
 const SHARDS: usize = 16;
 
 /// Something that lockcore's upkeep of held leases has to look at.
@@ -56,9 +54,10 @@ impl WaiterSlot {
     }
 }
 
+type Shard = AttemptMap<SharedClaim>;
+
 struct Inner {
-    shards: [Mutex<HashMap<AttemptId, Arc<WaiterSlot>>>; SHARDS],
-    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
     held: mpsc::UnboundedSender<HeldSignal>,
     held_receiver: Mutex<Option<mpsc::UnboundedReceiver<HeldSignal>>>,
 }
@@ -83,7 +82,6 @@ impl Signals {
         let (held, held_receiver) = mpsc::unbounded_channel();
         Self(Arc::new(Inner {
             shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
             held,
             held_receiver: Mutex::new(Some(held_receiver)),
         }))
@@ -91,8 +89,8 @@ impl Signals {
 
     /// Something changed for `attempt`: if it waits, its turn may have come; if it holds, its lease may be gone.
     pub fn wake(&self, attempt: AttemptId) {
-        match self.slot(attempt) {
-            Some(slot) => slot.signal(|signalled| signalled.now = true),
+        match self.waiter(attempt) {
+            Some(claim) => claim.waiter().signal(|signalled| signalled.now = true),
             None => self.tell_held(HeldSignal::Check(attempt)),
         }
     }
@@ -100,8 +98,8 @@ impl Signals {
     /// `attempt` is next after a waiter that was just woken: it asks again after `delay` unless something else
     /// happens to it first. That bounds what a stopped waiter costs the queue.
     pub fn wake_in(&self, attempt: AttemptId, delay: Duration) {
-        if let Some(slot) = self.slot(attempt) {
-            slot.signal(|signalled| {
+        if let Some(claim) = self.waiter(attempt) {
+            claim.waiter().signal(|signalled| {
                 signalled.after = Some(signalled.after.map_or(delay, |earlier| earlier.min(delay)));
             });
         }
@@ -109,18 +107,14 @@ impl Signals {
 
     /// Pushes may have been missed, or the backend may have forgotten everything: call it after every reconnect.
     pub fn wake_all(&self) {
-        let mut slots: Vec<_> = Vec::new();
+        let mut waiters: Vec<_> = Vec::new();
         for shard in &self.0.shards {
-            slots.extend(
-                lock(shard)
-                    .iter()
-                    .map(|(attempt, slot)| (*attempt, Arc::clone(slot))),
-            );
+            waiters.extend(lock(shard).values().cloned());
         }
-        // The map's order is random; under virtual time everything follows from the seed.
-        slots.sort_unstable_by_key(|(attempt, _)| *attempt);
-        for (_, slot) in slots {
-            slot.signal(|signalled| signalled.now = true);
+        // The map's order is arbitrary; under virtual time everything follows from the seed.
+        waiters.sort_unstable_by_key(|claim| claim.attempt);
+        for claim in waiters {
+            claim.waiter().signal(|signalled| signalled.now = true);
         }
         self.tell_held(HeldSignal::CheckAll);
     }
@@ -131,15 +125,15 @@ impl Signals {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Makes `attempt` reachable until the registration is dropped.
-    pub(crate) fn register(&self, attempt: AttemptId) -> Registration {
-        let slot = Arc::<WaiterSlot>::default();
-        lock(self.shard(attempt)).insert(attempt, Arc::clone(&slot));
-        Registration {
-            signals: self.clone(),
-            attempt,
-            slot,
-        }
+    /// Makes the attempt of `claim` reachable, until [`leave`](Self::leave).
+    pub(crate) fn enter(&self, claim: &SharedClaim) {
+        lock(self.shard(claim.attempt)).insert(claim.attempt, claim.clone());
+    }
+
+    pub(crate) fn leave(&self, attempt: AttemptId) {
+        let left = lock(self.shard(attempt)).remove(&attempt);
+        // Not under the lock: it may be the last one.
+        drop(left);
     }
 
     /// The receiving end for held leases; `None` the second time.
@@ -152,34 +146,13 @@ impl Signals {
         self.0.held.send(signal).ok();
     }
 
-    fn slot(&self, attempt: AttemptId) -> Option<Arc<WaiterSlot>> {
+    fn waiter(&self, attempt: AttemptId) -> Option<SharedClaim> {
         lock(self.shard(attempt)).get(&attempt).cloned()
     }
 
-    fn shard(&self, attempt: AttemptId) -> &Mutex<HashMap<AttemptId, Arc<WaiterSlot>>> {
-        #[expect(clippy::cast_possible_truncation, reason = "masked to a few bits")]
-        let index = self.0.hasher.hash_one(attempt) as usize & (SHARDS - 1);
+    fn shard(&self, attempt: AttemptId) -> &Mutex<Shard> {
+        let index = attempt.bits() as usize & (SHARDS - 1);
         &self.0.shards[index]
-    }
-}
-
-/// A waiter's entry in the registry.
-#[derive(Debug)]
-pub(crate) struct Registration {
-    signals: Signals,
-    attempt: AttemptId,
-    slot: Arc<WaiterSlot>,
-}
-
-impl Registration {
-    pub(crate) fn slot(&self) -> &WaiterSlot {
-        &self.slot
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        lock(self.signals.shard(self.attempt)).remove(&self.attempt);
     }
 }
 
@@ -190,26 +163,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claim::Claim;
+    use crate::name::{Kind, LockName, Namespace, Resource};
 
     #[tokio::test]
     async fn a_wake_up_before_the_wait_is_kept() {
         let signals = Signals::new();
         let attempt = AttemptId::from_bits(1);
-        let registration = signals.register(attempt);
+        let resource = Resource::new(Namespace::default(), Kind::Mutex, LockName::new("a").unwrap());
+        let claim = SharedClaim::from(Claim::new(resource, attempt, Duration::from_secs(30)));
+        signals.enter(&claim);
         signals.wake_in(attempt, Duration::from_secs(2));
         signals.wake_in(attempt, Duration::from_secs(1));
         let after = Some(Duration::from_secs(1));
-        assert_eq!(
-            registration.slot().signalled().await,
-            Signalled { now: false, after }
-        );
+        assert_eq!(claim.waiter().signalled().await, Signalled { now: false, after });
         signals.wake(attempt);
         signals.wake_in(attempt, Duration::from_secs(1));
-        assert_eq!(
-            registration.slot().signalled().await,
-            Signalled { now: true, after }
-        );
-        drop(registration);
+        assert_eq!(claim.waiter().signalled().await, Signalled { now: true, after });
+        signals.leave(attempt);
         assert_eq!(signals.waiters(), 0);
     }
 

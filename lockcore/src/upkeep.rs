@@ -3,7 +3,8 @@
 //! One table under a lock, and one task that sleeps until the first lease is due. Taking and releasing a lock write to
 //! the table without waking the task, unless the new lease is due before all others.
 
-use std::collections::{BTreeSet, HashMap};
+mod table;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,24 +21,13 @@ use crate::loss::LossReason;
 use crate::schedule::{RenewalGrid, next_retry};
 use crate::settings::ttl_until;
 use crate::signals::HeldSignal;
+use table::{Entry, Table};
 
 /// Reconnects that follow each other closely cause one check of all leases.
 const CHECK_ALL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Leases that are renewed with one call.
 type Batch = (Vec<Lease>, Vec<UnderWay>);
-
-#[derive(Debug)]
-struct Entry {
-    held: Arc<Held>,
-    /// Its place in the schedule.
-    due: Instant,
-    in_flight: bool,
-    /// Look at it again as soon as the call under way is answered.
-    check: bool,
-    /// Failed renewals in a row.
-    failures: u32,
-}
 
 /// The held leases of one manager.
 #[derive(Debug)]
@@ -47,18 +37,6 @@ pub(crate) struct Upkeep {
     table: Mutex<Table>,
     /// Something is due sooner than the task expects.
     sooner: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    held: HashMap<AttemptId, Entry>,
-    schedule: BTreeSet<(Instant, AttemptId)>,
-    drained: Vec<oneshot::Sender<()>>,
-    /// When all leases were checked last, and when that is due again.
-    checked_all: Instant,
-    check_all: Option<Instant>,
-    /// Until when the task sleeps.
-    asleep: Option<Instant>,
 }
 
 impl Upkeep {
@@ -91,22 +69,11 @@ impl Upkeep {
         }
     }
 
-    /// Looks after a lease that was granted by a request sent at `sent`.
-    pub(crate) fn track(&self, held: Arc<Held>, sent: Instant) {
-        let attempt = held.claim.attempt;
-        let due = self.due(&held, sent);
+    /// Looks after a lease that was granted by a request sent at `sent`, which was answered by `now`.
+    pub(crate) fn track(&self, held: Held, [sent, now]: [Instant; 2]) {
+        let due = self.due(&held, [sent, now]);
         let mut table = self.table();
-        table.schedule.insert((due, attempt));
-        table.held.insert(
-            attempt,
-            Entry {
-                held,
-                due,
-                in_flight: false,
-                check: false,
-                failures: 0,
-            },
-        );
+        table.insert(Entry::new(held, due));
         self.wake_by(&table, due);
     }
 
@@ -121,7 +88,7 @@ impl Upkeep {
     pub(crate) fn retime(&self, attempt: AttemptId, sent: Instant) {
         let mut table = self.table();
         if let Some(entry) = table.held.get(&attempt).filter(|entry| !entry.in_flight) {
-            let due = self.due(&entry.held, sent);
+            let due = self.due(&entry.held, [sent, self.shared.env.now()]);
             table.reschedule(attempt, due);
             self.wake_by(&table, due);
         }
@@ -151,11 +118,11 @@ impl Upkeep {
     }
 
     /// For leases that were taken out of the table. Nobody is told that it is empty before their clean-up has begun.
-    fn lost(&self, leases: impl IntoIterator<Item = (Arc<Held>, LossReason)>) {
+    fn lost(&self, leases: impl IntoIterator<Item = (Held, LossReason)>) {
         for (held, reason) in leases {
             held.lose(reason);
-            tracing::warn!(name = %held.claim.resource.name(), token = %held.token, %reason, "lock lost");
-            self.shared.clean_up(Arc::clone(&held.claim), Vec::new());
+            tracing::warn!(name = %held.claim().resource.name(), token = %held.token, %reason, "lock lost");
+            self.shared.clean_up(held.claim().clone(), Vec::new());
         }
         self.table().tell_drained();
     }
@@ -171,9 +138,9 @@ impl Upkeep {
         }
     }
 
-    /// When a lease that was confirmed by a request sent at `sent` has to be looked at next.
-    fn due(&self, held: &Held, sent: Instant) -> Instant {
-        let LeaseState::Held(deadline) = held.state(&self.shared.env) else {
+    /// When a lease that was confirmed by a request sent at `sent`, and answered by `now`, has to be looked at next.
+    fn due(&self, held: &Held, [sent, now]: [Instant; 2]) -> Instant {
+        let LeaseState::Held(deadline) = held.state_at(now) else {
             return sent;
         };
         if held.plan.renew && !held.is_session_bound() {
@@ -206,27 +173,30 @@ impl Upkeep {
         let now = self.shared.env.now();
         let mut table = self.table();
         table.check_all(now);
-        let (mut due_now, mut lost) = (Vec::new(), Vec::new());
-        while let Some(&(due, attempt)) = table.schedule.first() {
-            if due > now {
-                break;
-            }
+        let (mut batches, mut lost) = (Vec::<Batch>::new(), Vec::new());
+        while let Some(attempt) = table.pop_due(now) {
             match self.attend(&mut table, attempt, now) {
-                Attended::Renew(lease, renewal) => due_now.push((lease, renewal)),
+                Attended::Renew(lease, renewal) => {
+                    let most = self.shared.capabilities.renew_batch;
+                    if batches.last().is_none_or(|(leases, _)| leases.len() >= most) {
+                        batches.push(Batch::default());
+                    }
+                    if let Some((leases, renewals)) = batches.last_mut() {
+                        leases.push(lease);
+                        renewals.push(renewal);
+                    }
+                }
                 Attended::Lost(held, reason) => lost.push((held, reason)),
                 Attended::Nothing => {}
             }
         }
-        let scheduled = table.schedule.first().map(|(due, _)| *due);
-        let next = scheduled.into_iter().chain(table.check_all).min();
+        let next = table.next_due().into_iter().chain(table.check_all).min();
         let next = next.unwrap_or(Instant::FAR_FUTURE);
         table.asleep = Some(next);
         drop(table);
         self.lost(lost);
-        while !due_now.is_empty() {
-            let rest = due_now.split_off(due_now.len().min(self.shared.capabilities.renew_batch));
-            self.renew(due_now.into_iter().unzip(), now);
-            due_now = rest;
+        for batch in batches {
+            self.renew(batch, now);
         }
         next
     }
@@ -236,7 +206,7 @@ impl Upkeep {
         let Some(entry) = table.held.get_mut(&attempt) else {
             return Attended::Nothing;
         };
-        let deadline = match entry.held.state(&self.shared.env) {
+        let deadline = match entry.held.state_at(now) {
             LeaseState::Held(deadline) => deadline,
             LeaseState::Released => {
                 table.remove(attempt);
@@ -248,7 +218,9 @@ impl Upkeep {
             }
         };
         let check = std::mem::take(&mut entry.check);
-        let renew = !entry.in_flight && !entry.held.is_session_bound() && (entry.held.plan.renew || check);
+        let by_session = entry.held.is_session_bound();
+        // A session is kept alive by the driver, which tells us when one of its locks has to be looked at.
+        let renew = !entry.in_flight && (check || entry.held.plan.renew && !by_session);
         // A lease without renewal is only looked at: it is asked to last as long as it would anyhow.
         let ttl = if entry.held.plan.renew {
             entry.held.ttl()
@@ -257,8 +229,13 @@ impl Upkeep {
         };
         let attended = if renew {
             entry.in_flight = true;
-            let lease = Lease::new(Arc::clone(&entry.held.claim), entry.held.token, ttl);
-            Attended::Renew(lease, entry.held.renewing(ttl, now))
+            let lease = Lease::new(entry.held.claim().clone(), entry.held.token, ttl);
+            let under_way = if by_session {
+                entry.held.checking(now)
+            } else {
+                entry.held.renewing(ttl, now)
+            };
+            Attended::Renew(lease, under_way)
         } else {
             Attended::Nothing
         };
@@ -269,24 +246,24 @@ impl Upkeep {
     fn renew(self: &Arc<Self>, (leases, renewals): Batch, sent: Instant) {
         let upkeep = Arc::clone(self);
         drop(self.shared.env.spawn(async move {
-            let call = upkeep.shared.renew_call(leases.clone(), renewals);
+            let attempts: Vec<_> = leases.iter().map(|lease| lease.claim.attempt).collect();
+            let call = upkeep.shared.renew_call(leases, renewals);
             let answer = upkeep.shared.bounded(call).await;
             match &answer {
-                Ok(_) => tracing::debug!(leases = leases.len(), "renewed a batch"),
-                Err(error) => tracing::warn!(%error, leases = leases.len(), "renewal failed"),
+                Ok(_) => tracing::debug!(leases = attempts.len(), "renewed a batch"),
+                Err(error) => tracing::warn!(%error, leases = attempts.len(), "renewal failed"),
             }
-            upkeep.answered(&leases, &answer.unwrap_or_default(), sent);
+            upkeep.answered(&attempts, &answer.unwrap_or_default(), sent);
         }));
     }
 
     /// What became of a batch that was sent at `sent`.
-    fn answered(&self, leases: &[Lease], renewals: &[Renewal], sent: Instant) {
+    fn answered(&self, attempts: &[AttemptId], renewals: &[Renewal], sent: Instant) {
         let now = self.shared.env.now();
         let mut gone = Vec::new();
         let mut table = self.table();
         let mut soonest = Instant::FAR_FUTURE;
-        for (index, lease) in leases.iter().enumerate() {
-            let attempt = lease.claim.attempt;
+        for (index, &attempt) in attempts.iter().enumerate() {
             let Some(entry) = table.held.get_mut(&attempt) else {
                 continue;
             };
@@ -299,7 +276,7 @@ impl Upkeep {
                     if over || entry.check {
                         now
                     } else {
-                        self.due(&entry.held, sent)
+                        self.due(&entry.held, [sent, now])
                     }
                 }
                 Some(Renewal::NotHeld) => {
@@ -309,7 +286,7 @@ impl Upkeep {
                 // A driver that answers for too few is as good as silent.
                 Some(Renewal::Unknown) | None => {
                     entry.failures += 1;
-                    entry.check |= !entry.held.plan.renew;
+                    entry.check |= !entry.held.plan.renew || entry.held.is_session_bound();
                     next_retry(&self.shared.env, entry.held.ttl(), entry.failures)
                 }
             };
@@ -326,57 +303,5 @@ impl Upkeep {
 enum Attended {
     Nothing,
     Renew(Lease, UnderWay),
-    Lost(Arc<Held>, LossReason),
-}
-
-impl Table {
-    fn reschedule(&mut self, attempt: AttemptId, due: Instant) {
-        if let Some(entry) = self.held.get_mut(&attempt) {
-            self.schedule.remove(&(entry.due, attempt));
-            entry.due = due;
-            self.schedule.insert((due, attempt));
-        }
-    }
-
-    fn remove(&mut self, attempt: AttemptId) -> Option<Arc<Held>> {
-        let entry = self.held.remove(&attempt)?;
-        self.schedule.remove(&(entry.due, attempt));
-        Some(entry.held)
-    }
-
-    fn tell_drained(&mut self) {
-        if self.held.is_empty() {
-            for sender in self.drained.drain(..) {
-                sender.send(()).ok();
-            }
-        }
-    }
-
-    fn check_all(&mut self, now: Instant) {
-        if self.check_all.is_none_or(|due| due > now) {
-            return;
-        }
-        self.check_all = None;
-        self.checked_all = now;
-        for attempt in self.attempts() {
-            self.check(attempt, now);
-        }
-    }
-
-    fn check(&mut self, attempt: AttemptId, now: Instant) {
-        let Some(entry) = self.held.get_mut(&attempt) else {
-            return;
-        };
-        entry.check = true;
-        if !entry.in_flight {
-            self.reschedule(attempt, now);
-        }
-    }
-
-    /// All of them. The map's order is random; under virtual time everything follows from the seed.
-    fn attempts(&self) -> Vec<AttemptId> {
-        let mut attempts: Vec<_> = self.held.keys().copied().collect();
-        attempts.sort_unstable();
-        attempts
-    }
+    Lost(Held, LossReason),
 }

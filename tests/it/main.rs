@@ -1,5 +1,12 @@
 //! The facade: URLs, features, and one application on every backend.
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails like a test")]
+#![cfg_attr(
+    feature = "full",
+    expect(clippy::panic, reason = "a helper of tests fails like a test")
+)]
+
+#[cfg(feature = "full")]
+mod capabilities;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +22,7 @@ async fn a_url_that_is_wrong_is_told_without_its_password() {
         (
             "etc://u:secret@h",
             ErrorKind::Invalid,
-            "unknown scheme etc: in the URL; known are memory:, sqlite:, redis:, rediss:, redis+unix:",
+            "unknown scheme etc: in the URL; known are memory:, sqlite:, redis:, rediss:, redis+unix:, ",
         ),
         ("memory://host", ErrorKind::Invalid, "no host"),
         ("memory:path", ErrorKind::Invalid, "no path"),
@@ -43,6 +50,14 @@ async fn a_feature_that_is_off_is_named() {
         ("rediss://h", "redis", cfg!(feature = "redis")),
         ("redis+unix:///s", "redis", cfg!(feature = "redis")),
         ("sqlite:/s.db", "sqlite", cfg!(feature = "sqlite")),
+        ("postgres://u:secret@h/d", "postgres", cfg!(feature = "postgres")),
+        ("postgresql://h/d", "postgres", cfg!(feature = "postgres")),
+        ("mysql://u:secret@h/d", "mysql", cfg!(feature = "mysql")),
+        ("mariadb://h/d", "mysql", cfg!(feature = "mysql")),
+        ("etcd://u:secret@h1,h2", "etcd", cfg!(feature = "etcd")),
+        ("etcds://h", "etcd", cfg!(feature = "etcd")),
+        ("zk://u:secret@h1,h2/app", "zk", cfg!(feature = "zk")),
+        ("zks://h", "zk", cfg!(feature = "zk")),
     ] {
         let read = Connector::new(url);
         if on {

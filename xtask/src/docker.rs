@@ -46,9 +46,9 @@ pub(crate) fn recipe_label(recipe: &str) -> String {
 
 /// Whether it could be pulled: a minute for the registry to answer (engines give up earlier), five for it all.
 pub(crate) async fn pull(name: &str) -> Result<(), String> {
-    match run::stream(docker(["pull", name]), Limits::minutes(5).silent_for(60), |_| {}).await {
-        Ok(end) if end.is_success() => Ok(()),
-        Ok(end) => Err(format!("{name} cannot be pulled ({end})")),
+    match run::collect(docker(["pull", name]), Limits::minutes(5).silent_for(60)).await {
+        Ok((end, _)) if end.is_success() => Ok(()),
+        Ok((end, _)) => Err(format!("{name} cannot be pulled ({end})")),
         Err(error) => Err(format!("{error:#}")),
     }
 }

@@ -1,11 +1,11 @@
 //! Runs every example of the facade on every backend that this machine has. Those of drivers measure; they are built
 //! with everything else and run by people.
 
-use std::{path::Path, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
-use leasehold_conformance::servers::{Server, Target};
-use tokio::process::Command;
+use leasehold_conformance::servers::Target;
+use tokio::{process::Command, task::JoinSet};
 
 use crate::{
     count::Count,
@@ -27,47 +27,77 @@ pub(crate) async fn run(workspace: &Workspace, targets: impl Iterator<Item = Tar
     if names.is_empty() {
         bail!("the package {FACADE} has no example");
     }
-    let build = cargo(["build", "--package", FACADE, "--all-features", "--examples"]);
+    // All of them, because for one package alone cargo would choose other features of what it depends on.
+    let build = cargo(["build", "--workspace", "--all-features", "--examples"]);
     let end = run::stream(build, Limits::minutes(30), |_| {}).await?;
     if !end.is_success() {
         bail!("the examples do not build ({end})");
     }
     let folder = tempfile::Builder::new().prefix("leasehold-examples-").tempdir()?;
-    let mut count = on_each(workspace, &names, "memory:", "memory:").await?;
-    let file = folder.path().join("examples.db");
-    count.add(on_each(workspace, &names, &format!("sqlite:{}", file.display()), "sqlite").await?);
-    for target in targets {
+    let examples = Arc::new(Examples {
+        programs: names
+            .iter()
+            .map(|name| workspace.target.join("debug/examples").join(name))
+            .collect(),
+    });
+    let file = format!("sqlite:{}", folder.path().join("examples.db").display());
+    let mut waiting: VecDeque<_> = [Place::Url("memory:".into()), Place::Url(file)].into();
+    waiting.extend(targets.map(Place::Server));
+    let mut running = JoinSet::new();
+    let mut count = Count::default();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(place) = waiting.pop_front()
+        {
+            running.spawn(Arc::clone(&examples).at(place));
+        }
+        let Some(ended) = running.join_next().await else {
+            return Ok(count);
+        };
+        count.add(ended??);
+    }
+}
+
+/// Examples mostly wait, for servers to start and for time to pass.
+const AT_ONCE: usize = 4;
+
+/// Where examples run.
+enum Place {
+    Url(String),
+    Server(Target),
+}
+
+struct Examples {
+    programs: Vec<PathBuf>,
+}
+
+impl Examples {
+    /// All of them there, one after the other.
+    async fn at(self: Arc<Self>, place: Place) -> Result<Count> {
+        let target = match place {
+            Place::Url(url) => return self.with(&url, &url).await,
+            Place::Server(target) => target,
+        };
         match target.request().start().await {
-            Ok(server) => count.add(on_server(workspace, &names, &server).await?),
+            Ok(server) => self.with(server.url(), &server.describe()).await,
             Err(error) => {
                 println!("{target}: {error}");
-                count.add(Count::one(false));
+                Ok(Count::one(false))
             }
         }
     }
-    Ok(count)
-}
 
-async fn on_server(workspace: &Workspace, names: &[&str], server: &Server) -> Result<Count> {
-    on_each(workspace, names, server.url(), &server.describe()).await
-}
-
-async fn on_each(workspace: &Workspace, names: &[&str], url: &str, shown: &str) -> Result<Count> {
-    let mut count = Count::default();
-    for name in names {
-        println!("\nexample {name} on {shown}");
-        let program = workspace.target.join("debug/examples").join(name);
-        let end = one(&program, url).await?;
-        if !end.is_success() {
-            println!("example {name} on {shown}: FAILED ({end})");
+    async fn with(&self, url: &str, shown: &str) -> Result<Count> {
+        let mut count = Count::default();
+        for program in &self.programs {
+            let mut command = Command::new(program);
+            command.arg(url);
+            let (end, _) = run::collect(command, LIMIT).await?;
+            if !end.is_success() {
+                println!("{} on {shown}: FAILED ({end})", program.display());
+            }
+            count.add(Count::one(end.is_success()));
         }
-        count.add(Count::one(end.is_success()));
+        Ok(count)
     }
-    Ok(count)
-}
-
-async fn one(program: &Path, url: &str) -> Result<run::End> {
-    let mut command = Command::new(program);
-    command.arg(url);
-    run::stream(command, LIMIT, |_| {}).await
 }

@@ -2,7 +2,10 @@
 
 use std::{env, path::Path, time::Duration};
 
-use tokio::{process::Command, sync::OnceCell};
+use tokio::{
+    process::Command,
+    sync::{Mutex, OnceCell},
+};
 
 use crate::run::{self, Limits};
 
@@ -73,6 +76,9 @@ if [ ! -e "$policy" ]; then
 fi
 apt-get install -y --no-install-recommends "$@""#;
     update(root).await;
+    // apt lets in one at a time.
+    static ONE: Mutex<()> = Mutex::const_new(());
+    let _one = ONE.lock().await;
     let env = [("DEBIAN_FRONTEND", "noninteractive".to_owned())];
     let mut command = root
         .command(&env, "sh")

@@ -3,12 +3,16 @@
 //! `conformance/images/<name>-<version>/Dockerfile` becomes `leasehold-test/<name>:<version>`, on a base that
 //! debootstrap makes. One more folder is one more image.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
-use tokio::process::Command;
+use tokio::{process::Command, sync::Mutex};
 
 use crate::{
     docker::{self, docker},
@@ -23,18 +27,25 @@ const BASE: &str = "leasehold-test/base:trixie";
 pub(crate) async fn build(folder: &Path, image: &str, root: Root) -> Result<()> {
     let apt = Apt::of_host().await;
     let base_recipe = hash(&["base 1", SUITE, &apt.config]);
-    let dockerfile = folder.join("Dockerfile");
-    let text =
-        fs::read_to_string(&dockerfile).with_context(|| format!("{} is missing", dockerfile.display()))?;
-    let recipe = hash(&[&base_recipe, &text]);
+    let mut parts = vec![base_recipe.clone()];
+    for file in files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let text = fs::read_to_string(&file).with_context(|| format!("{} is no text", file.display()))?;
+        parts.push(text);
+    }
+    let recipe = hash(&parts);
     if docker::is_built_from(image, &recipe).await {
         println!("{image}: built before");
         return Ok(());
     }
-    if docker::is_built_from(BASE, &base_recipe).await {
-        println!("{BASE}: built before");
-    } else {
-        bootstrap(&apt, root, &base_recipe).await?;
+    {
+        // Images are made side by side, and this is for all of them.
+        static ONE: Mutex<()> = Mutex::const_new(());
+        let _one = ONE.lock().await;
+        if docker::is_built_from(BASE, &base_recipe).await {
+            println!("{BASE}: built before");
+        } else {
+            bootstrap(&apt, root, &base_recipe).await?;
+        }
     }
     let label = docker::recipe_label(&recipe);
     // The host's network, because that is the one on which the host's mirror is known to answer.
@@ -45,10 +56,8 @@ pub(crate) async fn build(folder: &Path, image: &str, root: Root) -> Result<()> 
         }
     }
     command.arg(folder);
-    succeed(
-        run::stream(command, Limits::minutes(10), |_| {}).await?,
-        &format!("docker build of {image}"),
-    )
+    let (end, _) = run::collect(command, Limits::minutes(15)).await?;
+    succeed(end, &format!("docker build of {image}"))
 }
 
 /// Makes the base image: a minimal Debian, with the apt set-up of this machine.
@@ -146,9 +155,17 @@ fn succeed(end: run::End, what: &str) -> Result<()> {
     }
 }
 
-fn hash(parts: &[&str]) -> String {
+/// The files of an image's folder, in order.
+fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut files = entries.collect::<std::io::Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn hash<T: AsRef<str>>(parts: &[T]) -> String {
     let mut hasher = Sha256::new();
-    for part in parts {
+    for part in parts.iter().map(AsRef::as_ref) {
         hasher.update(part.len().to_le_bytes());
         hasher.update(part);
     }

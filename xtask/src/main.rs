@@ -6,11 +6,13 @@
 mod count;
 mod docker;
 mod examples;
+mod failures;
 mod host;
 mod image;
 mod run;
 mod servers;
 mod steps;
+mod suites;
 mod workspace;
 
 use std::process::ExitCode;

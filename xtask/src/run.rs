@@ -69,8 +69,46 @@ pub(crate) fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
+/// Where a line was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    Out,
+    Err,
+}
+
 /// Runs it to its end, prints its output as it comes, and hands each line, without colours, to `each`.
-pub(crate) async fn stream(mut command: Command, limits: Limits, mut each: impl FnMut(&str)) -> Result<End> {
+pub(crate) async fn stream(command: Command, limits: Limits, mut each: impl FnMut(&str)) -> Result<End> {
+    let follow = follow(command, limits, |_, line| {
+        anstream::println!("{line}");
+        each(&plain(line));
+    });
+    follow.await
+}
+
+/// Runs it to its end, next to others: its output is printed whole when it has ended.
+pub(crate) async fn collect(command: Command, limits: Limits) -> Result<(End, Vec<String>)> {
+    let shown = show(&command);
+    let start = tokio::time::Instant::now();
+    let mut lines = Vec::new();
+    let end = follow(command, limits, |_, line| lines.push(line.to_owned())).await;
+    let seconds = start.elapsed().as_secs_f64();
+    // One piece, so that nobody else's lines come between.
+    let text = lines.join("\n");
+    anstream::println!("\n+ {shown}\n{text}\n+ {shown}: {seconds:.1} s");
+    let lines = lines.iter().map(|line| plain(line)).collect();
+    Ok((end?, lines))
+}
+
+fn plain(line: &str) -> String {
+    anstream::adapter::strip_str(line).to_string()
+}
+
+/// Runs it to its end, and hands each line to `each`.
+pub(crate) async fn follow(
+    mut command: Command,
+    limits: Limits,
+    mut each: impl FnMut(From, &str),
+) -> Result<End> {
     if is_interrupted() {
         bail!("interrupted");
     }
@@ -88,9 +126,13 @@ pub(crate) async fn stream(mut command: Command, limits: Limits, mut each: impl 
     let (mut more_out, mut more_err) = (true, true);
     let mut interrupted = std::pin::pin!(interrupt());
     while more_out || more_err {
-        let line = tokio::select! {
-            line = out.next_line(), if more_out => line.unwrap_or_default().or_else(|| { more_out = false; None }),
-            line = err.next_line(), if more_err => line.unwrap_or_default().or_else(|| { more_err = false; None }),
+        let (from, line) = tokio::select! {
+            line = out.next_line(), if more_out => {
+                (From::Out, line.unwrap_or_default().or_else(|| { more_out = false; None }))
+            }
+            line = err.next_line(), if more_err => {
+                (From::Err, line.unwrap_or_default().or_else(|| { more_err = false; None }))
+            }
             () = sleep_until(end) => return Ok(End::TimeUp("out of time")),
             () = sleep_until(quiet) => return Ok(End::TimeUp("no output for too long")),
             end = &mut interrupted => {
@@ -100,8 +142,7 @@ pub(crate) async fn stream(mut command: Command, limits: Limits, mut each: impl 
             }
         };
         if let Some(line) = line {
-            anstream::println!("{line}");
-            each(&anstream::adapter::strip_str(&line).to_string());
+            each(from, &line);
             quiet = tokio::time::Instant::now() + limits.silence;
         }
     }

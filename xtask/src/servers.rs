@@ -1,13 +1,16 @@
 //! Gets the test servers, and says which there are.
 
-use anyhow::Result;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
 use leasehold_conformance::servers::{LEAVE_OUT, Origin, ServerKind, Target, survey};
+use tokio::{process::Command, sync::Semaphore, task::JoinSet};
 
 use crate::{
     count::Count,
     docker,
     host::{self, Root},
-    image,
+    image, run,
     workspace::Workspace,
 };
 
@@ -22,14 +25,12 @@ pub(crate) struct Servers {
     failed: Vec<(Target, String)>,
 }
 
-/// The targets of every driver, each once.
-fn wanted() -> Vec<Target> {
-    Target::REDIS_LIKE.into()
-}
+/// How many images are made at a time: each waits for the network about half of it.
+const IMAGES_AT_ONCE: usize = 2;
 
 /// Pulls, builds and installs what is missing.
 pub(crate) async fn get() -> Result<Servers> {
-    let workspace = Workspace::read().await?;
+    let workspace = Arc::new(Workspace::read().await?);
     let root = Root::find().await;
     let engine = docker::engine().await;
     match &engine {
@@ -37,35 +38,44 @@ pub(crate) async fn get() -> Result<Servers> {
         Err(reason) => println!("no Docker: {reason}"),
     }
     let mut servers = Servers::default();
-    for target in wanted() {
+    let mut images = JoinSet::new();
+    let permits = Arc::new(Semaphore::new(IMAGES_AT_ONCE));
+    for target in Target::all() {
         if std::env::var(target.kind.url_variable()).is_ok_and(|url| !url.is_empty()) {
-            let given = Target {
-                origin: Origin::Url,
-                ..target
-            };
-            if !servers.ready.iter().any(|(ready, _)| *ready == given) {
-                servers
-                    .ready
-                    .push((given, format!("{} is set", target.kind.url_variable())));
-            }
+            servers.given(target);
             continue;
         }
-        match target.origin {
-            Origin::Container => match &engine {
-                Ok(_) => match container(&workspace, target.kind, root).await {
-                    Ok(what) => servers.ready.push((target, what)),
-                    Err(error) => servers.failed.push((target, format!("{error:#}"))),
-                },
-                Err(reason) => servers.left_out.push((target, format!("no Docker: {reason}"))),
-            },
+        match (target.origin, &engine) {
+            (Origin::Container, Ok(_)) => {
+                let (workspace, permits) = (Arc::clone(&workspace), Arc::clone(&permits));
+                images.spawn(async move {
+                    let _permit = permits.acquire_owned().await;
+                    (target, container(&workspace, target.kind, root).await)
+                });
+            }
+            (Origin::Container, Err(reason)) => {
+                servers.left_out.push((target, format!("no Docker: {reason}")));
+            }
             _ => match program(target.kind, root).await {
                 Ok(what) => servers.ready.push((target, what)),
                 Err(reason) => servers.left_out.push((target, reason)),
             },
         }
     }
+    while let Some(made) = images.join_next().await {
+        match made? {
+            (target, Ok(what)) => servers.ready.push((target, what)),
+            (target, Err(error)) => servers.failed.push((target, format!("{error:#}"))),
+        }
+    }
+    if run::is_interrupted() {
+        bail!("interrupted");
+    }
     servers.substitute(root).await;
     servers.check().await;
+    let order = Target::all();
+    let place = |target: &Target| order.iter().position(|known| known == target);
+    servers.ready.sort_by_key(|(target, _)| place(target));
     Ok(servers)
 }
 
@@ -87,22 +97,34 @@ async fn container(workspace: &Workspace, kind: ServerKind, root: Root) -> Resul
 }
 
 async fn program(kind: ServerKind, root: Root) -> Result<String, String> {
-    let program = kind.program();
-    if !host::has(program) {
-        // Debian's packages have the names of the programs.
-        if host::has("apt-get") && !host::is_packaged(root, program).await {
-            return Err(format!(
-                "{program} is not on PATH, and no package of this system has it"
-            ));
+    if let Err(missing) = kind.find_program() {
+        let package = kind
+            .package()
+            .ok_or_else(|| format!("{missing}, and Debian has no package of it"))?;
+        if host::has("apt-get") && !host::is_packaged(root, package).await {
+            return Err(format!("{missing}, and this system has no package {package}"));
         }
-        host::install(root, &[program])
+        host::install(root, &[package])
             .await
-            .map_err(|reason| format!("{program} is not on PATH: {reason}"))?;
+            .map_err(|reason| format!("{missing}: {reason}"))?;
     }
-    Ok(format!("program {program}"))
+    let program = kind.find_program()?;
+    Ok(format!("program {}", program.display()))
 }
 
 impl Servers {
+    /// A kind of which a server runs already, which stands in for all targets of the kind.
+    fn given(&mut self, target: Target) {
+        let given = Target {
+            origin: Origin::Url,
+            ..target
+        };
+        if !self.ready.iter().any(|(ready, _)| *ready == given) {
+            let what = format!("{} is set", target.kind.url_variable());
+            self.ready.push((given, what));
+        }
+    }
+
     /// Without its container a kind runs as a local process, where this system has its program.
     async fn substitute(&mut self, root: Root) {
         for (target, _) in self.left_out.clone() {
@@ -136,8 +158,15 @@ impl Servers {
         }
     }
 
+    /// Tells a test program what to leave out.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        if !self.left_out.is_empty() {
+            command.env(LEAVE_OUT, self.leave_out());
+        }
+    }
+
     /// The value of [`LEAVE_OUT`] for the tests.
-    pub(crate) fn leave_out(&self) -> String {
+    fn leave_out(&self) -> String {
         let names: Vec<_> = self
             .left_out
             .iter()

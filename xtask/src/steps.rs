@@ -8,19 +8,18 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use leasehold_conformance::servers::LEAVE_OUT;
 use tokio::process::Command;
 
 use crate::{
     count::Count,
-    examples, host,
+    examples,
+    failures::Failures,
+    host,
     run::{self, Limits},
     servers::{self, Servers},
+    suites::{self, Results, SUITE},
     workspace::{Workspace, cargo},
 };
-
-/// The name that a test target has to have to be run as a conformance suite.
-const SUITE: &str = "conformance";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
@@ -68,13 +67,27 @@ pub(crate) async fn test(only: &[Step]) -> Result<bool> {
     let workspace = Workspace::read().await?;
     let start = Instant::now();
     heading(Step::Servers);
-    let servers = servers::get().await?;
+    // Getting servers mostly waits for the network, and compiling does not. What goes wrong shows when it is done again.
+    let build = cargo(["test", "--workspace", "--all-features", "--no-run"]);
+    let is_built = [Step::Tests, Step::Conformance];
+    let build = async {
+        match only.is_empty() || is_built.iter().any(|step| only.contains(step)) {
+            true => run::collect(build, Limits::minutes(30)).await.map(drop),
+            false => Ok(()),
+        }
+    };
+    let (servers, built) = tokio::join!(Box::pin(servers::get()), build);
+    let servers = servers?;
+    if let Err(error) = built {
+        println!("{error:#}");
+    }
     servers.print_and_judge();
     let mut reports = vec![Report {
         step: Step::Servers,
         count: servers.count(),
         time: start.elapsed(),
     }];
+    let mut shown_last = ShownLast::default();
     for &step in Step::value_variants() {
         if run::is_interrupted() {
             bail!("interrupted");
@@ -84,7 +97,7 @@ pub(crate) async fn test(only: &[Step]) -> Result<bool> {
         }
         heading(step);
         let start = Instant::now();
-        let count = match Box::pin(one(step, &workspace, &servers)).await {
+        let count = match Box::pin(one(step, &workspace, &servers, &mut shown_last)).await {
             Ok(count) if count.passed + count.failed > 0 => count,
             Ok(_) => {
                 println!("{}: FAILED (it ran no test)", step.name());
@@ -105,53 +118,73 @@ pub(crate) async fn test(only: &[Step]) -> Result<bool> {
         bail!("interrupted");
     }
     servers.print_and_judge();
-    Ok(summary(&reports))
+    for line in shown_last.table {
+        println!("{line}");
+    }
+    let is_good = summary(&reports);
+    for line in shown_last.failures {
+        println!("{line}");
+    }
+    Ok(is_good)
+}
+
+/// What would be lost in the output of everything else.
+#[derive(Default)]
+struct ShownLast {
+    table: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl ShownLast {
+    fn failures(&mut self, step: Step, failures: Failures) {
+        let lines = failures.lines();
+        if !lines.is_empty() {
+            self.failures.push(format!("{}:", step.name()));
+            self.failures.extend(lines);
+        }
+    }
 }
 
 fn heading(step: Step) {
     println!("\n=== {} ===", step.name());
 }
 
-async fn one(step: Step, workspace: &Workspace, servers: &Servers) -> Result<Count> {
-    match step {
-        Step::Servers => Ok(servers.count()),
-        Step::Tests => tests(workspace, servers).await,
-        Step::Doctests => {
-            counted(
-                cargo(["test", "--doc", "--workspace", "--all-features", "--no-fail-fast"]),
-                servers,
-                Count::libtest,
-            )
-            .await
-        }
+/// Runs a step.
+async fn one(step: Step, workspace: &Workspace, servers: &Servers, last: &mut ShownLast) -> Result<Count> {
+    let (command, read): (_, fn(&mut Count, &str)) = match step {
+        Step::Servers => return Ok(servers.count()),
+        Step::Examples => return examples::run(workspace, servers.ready()).await,
         Step::Conformance => {
-            if !workspace.named("test").contains(&SUITE) {
-                bail!("no package has a test target `{SUITE}`");
-            }
-            let args = [
-                "test",
-                "--workspace",
-                "--all-features",
-                "--no-fail-fast",
-                "--test",
-                SUITE,
-            ];
-            counted(cargo(args), servers, Count::libtest).await
+            let Results {
+                count,
+                table,
+                failures,
+            } = suites::run(workspace, servers).await?;
+            last.table = table;
+            last.failures(step, failures);
+            return Ok(count);
         }
-        Step::Examples => examples::run(workspace, servers.ready()).await,
+        Step::Tests => tests(workspace),
+        Step::Doctests => {
+            let command = cargo(["test", "--doc", "--workspace", "--all-features", "--no-fail-fast"]);
+            (command, Count::libtest)
+        }
         Step::Loom => {
             let mut command = cargo(["test", "--package", "lockcore", "--release", "--lib", "loom"]);
             // A folder of its own: other flags would rebuild everything twice, each time.
             command
                 .env("CARGO_TARGET_DIR", workspace.target.join("loom"))
                 .env("RUSTFLAGS", "--cfg loom");
-            counted(command, servers, Count::libtest).await
+            (command, Count::libtest)
         }
-    }
+    };
+    let (count, failures) = counted(command, servers, read).await?;
+    last.failures(step, failures);
+    Ok(count)
 }
 
 /// Everything but the conformance suites: nextest would start a process, and with it a server, for each trial.
-async fn tests(workspace: &Workspace, servers: &Servers) -> Result<Count> {
+fn tests(workspace: &Workspace) -> (Command, fn(&mut Count, &str)) {
     if host::has("cargo-nextest") {
         let mut command = cargo([
             "nextest",
@@ -159,12 +192,14 @@ async fn tests(workspace: &Workspace, servers: &Servers) -> Result<Count> {
             "--workspace",
             "--all-features",
             "--no-fail-fast",
+            // They mostly wait, for servers to start and for time to pass.
+            &format!("--test-threads={}", 2 * suites::cores()),
         ]);
         // nextest refuses a filter that matches nothing.
         if workspace.named("test").contains(&SUITE) {
             command.args(["-E", &format!("not binary(={SUITE})")]);
         }
-        return counted(command, servers, Count::nextest).await;
+        return (command, Count::nextest);
     }
     println!("cargo-nextest is not installed: using `cargo test`");
     let mut command = cargo([
@@ -178,25 +213,31 @@ async fn tests(workspace: &Workspace, servers: &Servers) -> Result<Count> {
     for name in workspace.named("test").into_iter().filter(|name| *name != SUITE) {
         command.args(["--test", name]);
     }
-    counted(command, servers, Count::libtest).await
+    (command, Count::libtest)
 }
 
 /// Runs a test command and counts what it reports. A failure that it does not report as a test, such as code
 /// that does not compile, counts as one.
-async fn counted(mut command: Command, servers: &Servers, read: fn(&mut Count, &str)) -> Result<Count> {
-    if !servers.leave_out().is_empty() {
-        command.env(LEAVE_OUT, servers.leave_out());
-    }
+async fn counted(
+    mut command: Command,
+    servers: &Servers,
+    read: fn(&mut Count, &str),
+) -> Result<(Count, Failures)> {
+    servers.tell(&mut command);
     if std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
         command.env("CARGO_TERM_COLOR", "always");
     }
-    let mut count = Count::default();
-    let end = run::stream(command, Limits::minutes(45), |line| read(&mut count, line)).await?;
+    let (mut count, mut failures) = (Count::default(), Failures::default());
+    let end = run::stream(command, Limits::minutes(45), |line| {
+        read(&mut count, line);
+        failures.read(line);
+    });
+    let end = end.await?;
     if !end.is_success() {
         println!("FAILED ({end})");
         count.failed = count.failed.max(1);
     }
-    Ok(count)
+    Ok((count, failures))
 }
 
 /// Prints the table; whether nothing failed.

@@ -1,14 +1,18 @@
 //! What the program is run on.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use async_trait::async_trait;
-use leasehold::core::{Driver, DriverContext};
-use leasehold::redis::{RedisConfig, RedisDriver};
-use leasehold::sqlite::{SqliteConfig, SqliteDriver};
+use leasehold::core::{DriverContext, DynDriver};
+use leasehold::etcd::{self, EtcdConfig, EtcdDriver};
+use leasehold::mysql::{self, MysqlConfig, MysqlDriver};
+use leasehold::postgres::{self, PostgresConfig, PostgresDriver};
+use leasehold::redis::{self, RedisConfig, RedisDriver};
+use leasehold::sqlite::{self, SqliteConfig, SqliteDriver};
+use leasehold::zk::{self, ZkConfig, ZkDriver};
 use leasehold::{Capabilities, Endpoint, Env, Error, ErrorKind, Result};
-use leasehold_conformance::servers::{Server, ServerError, Target};
+use leasehold_conformance::servers::{Server, ServerError, ServerKind, Target};
 use leasehold_conformance::{Ability, Backend};
 
 #[derive(Debug)]
@@ -37,6 +41,14 @@ impl ProgramBackend {
         Self { place, program }
     }
 
+    /// Of which kind the server is, if there is one.
+    fn kind(&self) -> Option<ServerKind> {
+        match &self.place {
+            Place::File(_) => None,
+            Place::Server(target, _) => Some(target.kind),
+        }
+    }
+
     fn running(&self) -> Result<&Server> {
         let server = match &self.place {
             Place::Server(_, server) => server.get(),
@@ -60,19 +72,43 @@ impl Backend for ProgramBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::MUTEX
+        match self.kind() {
+            None => sqlite::CAPABILITIES,
+            Some(ServerKind::Etcd) => etcd::CAPABILITIES,
+            Some(ServerKind::ZooKeeper) => zk::CAPABILITIES,
+            Some(ServerKind::MySql | ServerKind::MariaDb) => mysql::CAPABILITIES,
+            Some(ServerKind::Postgres) => postgres::CAPABILITIES,
+            _ => redis::CAPABILITIES,
+        }
     }
 
-    async fn driver(&self, env: &Env) -> Result<(Arc<dyn Driver>, DriverContext)> {
+    async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let context = DriverContext::new(env.clone());
-        let driver: Arc<dyn Driver> = match &self.place {
+        let driver = match &self.place {
             Place::File(path) => {
-                Arc::new(SqliteDriver::open(SqliteConfig::new(path)?, context.clone()).await?)
+                DynDriver::new(SqliteDriver::open(SqliteConfig::new(path)?, context.clone()).await?)
             }
-            Place::Server(..) => {
+            Place::Server(target, _) => {
                 let mut endpoint = Endpoint::parse(self.running()?.url())?;
-                let config = RedisConfig::from_endpoint(&mut endpoint)?;
-                Arc::new(RedisDriver::connect(config, context.clone()).await?)
+                let (endpoint, context) = (&mut endpoint, context.clone());
+                match target.kind {
+                    ServerKind::Etcd => DynDriver::new(
+                        EtcdDriver::connect(EtcdConfig::from_endpoint(endpoint)?, context).await?,
+                    ),
+                    ServerKind::ZooKeeper => {
+                        DynDriver::new(ZkDriver::connect(ZkConfig::from_endpoint(endpoint)?, context).await?)
+                    }
+                    ServerKind::MySql | ServerKind::MariaDb => DynDriver::new(
+                        MysqlDriver::connect(MysqlConfig::from_endpoint(endpoint)?, context).await?,
+                    ),
+                    ServerKind::Postgres => {
+                        let config = PostgresConfig::from_endpoint(endpoint)?;
+                        DynDriver::new(PostgresDriver::connect(config, context).await?)
+                    }
+                    _ => DynDriver::new(
+                        RedisDriver::connect(RedisConfig::from_endpoint(endpoint)?, context).await?,
+                    ),
+                }
             }
         };
         Ok((driver, context))

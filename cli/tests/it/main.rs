@@ -7,6 +7,8 @@
     reason = "helpers of tests fail and report like tests"
 )]
 
+mod bench;
+mod doctor;
 mod exclusion;
 mod exits;
 mod loss;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Backend, Running, done, text};
+use crate::support::{Backend, Running, done, on_all, text};
 
 const ALL: [(Signal, &str); 6] = [
     (Signal::INT, "INT"),
@@ -18,7 +18,7 @@ const ALL: [(Signal, &str); 6] = [
 
 #[test]
 fn a_signal_ends_a_wait_and_leaves_no_place_in_the_queue() {
-    for backend in Backend::all() {
+    on_all(|backend| {
         let holder = Running::start(backend.run(&[], "x", "echo ready; exec sleep 600"));
         holder.expect("ready");
         for (signal, name) in ALL {
@@ -28,14 +28,16 @@ fn a_signal_ends_a_wait_and_leaves_no_place_in_the_queue() {
             let (code, stderr) = waiter.end();
             assert_eq!(code, 128 + signal.as_raw(), "{name}: {stderr}");
             assert_eq!(waiter.line(), None);
-            assert_eq!(backend.status("x")["waiters"], 0, "{name}");
+            if backend.capabilities.inspect {
+                assert_eq!(backend.status("x")["waiters"], 0, "{name}");
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_signal_to_a_holder_reaches_cmd_and_the_lock_is_free_at_once() {
-    for backend in Backend::all() {
+    on_all(|backend| {
         for (signal, name) in ALL {
             let script =
                 format!("trap 'echo {name}; exit 9' {name}; echo ready; while :; do sleep 0.02; done");
@@ -59,7 +61,7 @@ fn a_signal_to_a_holder_reaches_cmd_and_the_lock_is_free_at_once() {
         holder.signal(Signal::INT);
         assert_eq!(holder.end().0, 130);
         backend.assert_free("x");
-    }
+    });
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn under_nohup_hup_is_ignored() {
 
 #[test]
 fn cmd_and_what_it_started_die_with_the_program() {
-    for backend in Backend::all() {
+    on_all(|backend| {
         let script = "sleep 600 & echo $!; sleep 600; echo never";
         let mut holder = Running::start(backend.run(&["--ttl", "1s"], "x", script));
         let _started = holder.line().unwrap();
@@ -122,8 +124,9 @@ fn cmd_and_what_it_started_die_with_the_program() {
         assert_eq!(holder.line(), None);
         let start = Instant::now();
         assert!(done(backend.run(&[], "x", "true")).status.success());
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    }
+        let within = backend.outlives(Duration::from_secs(1)) + Duration::from_secs(1);
+        assert!(start.elapsed() < within, "{:?}", start.elapsed());
+    });
 }
 
 #[test]

@@ -4,10 +4,13 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use leasehold_conformance::servers::{Origin, Server, ServerRequest, Target};
+use leasehold::Capabilities;
+use leasehold_conformance::servers::{Origin, Server, ServerKind, ServerRequest, Target};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -19,7 +22,50 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 pub(crate) struct Backend {
     pub(crate) url: String,
     pub(crate) folder: TempDir,
-    server: Option<(tokio::runtime::Runtime, Server)>,
+    pub(crate) capabilities: Capabilities,
+    server: Option<Arc<(tokio::runtime::Runtime, Server)>>,
+}
+
+/// Runs `check` on every backend and mode that there is, side by side. What was left out on purpose is printed.
+pub(crate) fn on_all(check: impl Fn(&Backend) + Sync) {
+    let check = &check;
+    thread::scope(|scope| {
+        spawn(scope, "sqlite", move || check(&Backend::sqlite()));
+        for kind in ServerKind::ALL {
+            spawn(scope, kind.name(), move || {
+                let Some(backend) = Backend::server(&[kind], |request| request) else {
+                    return;
+                };
+                thread::scope(|scope| {
+                    if let Some(session) = backend.mode_session() {
+                        let name = format!("{kind}, mode=session");
+                        spawn(scope, &name, move || check(&session));
+                    }
+                    check(&backend);
+                });
+            });
+        }
+    });
+}
+
+/// Runs `check` on every server that there is, each one of the test's own, so that it can be stopped.
+pub(crate) fn on_all_own_servers(check: impl Fn(&Backend) + Sync) {
+    let check = &check;
+    thread::scope(|scope| {
+        for kind in ServerKind::ALL {
+            spawn(scope, kind.name(), move || {
+                if let Some(backend) = Backend::server(&[kind], ServerRequest::own) {
+                    check(&backend);
+                }
+            });
+        }
+    });
+}
+
+/// A failure names its thread.
+fn spawn<'scope>(scope: &'scope thread::Scope<'scope, '_>, name: &str, run: impl FnOnce() + Send + 'scope) {
+    let named = thread::Builder::new().name(name.to_owned());
+    named.spawn_scoped(scope, run).unwrap();
 }
 
 impl Backend {
@@ -28,20 +74,30 @@ impl Backend {
         Self {
             url: format!("sqlite:{}", folder.path().join("locks.db").display()),
             folder,
+            capabilities: leasehold::sqlite::CAPABILITIES,
             server: None,
         }
     }
 
-    /// A server that `change` may make special. None when all were left out on purpose, which is printed.
     pub(crate) fn redis(change: impl FnOnce(ServerRequest) -> ServerRequest) -> Option<Self> {
-        let plan = Target::plan(&Target::REDIS_LIKE).unwrap();
+        Self::server(&[ServerKind::Redis, ServerKind::Valkey], change)
+    }
+
+    /// A server of one of these kinds, that `change` may make special. None when all were left out on purpose, which is
+    /// printed.
+    fn server(kinds: &[ServerKind], change: impl FnOnce(ServerRequest) -> ServerRequest) -> Option<Self> {
+        let targets: Vec<_> = Target::all()
+            .into_iter()
+            .filter(|target| kinds.contains(&target.kind))
+            .collect();
+        let plan = Target::plan(&targets).unwrap();
         let from = |origin| plan.run.iter().find(|target| target.origin == origin);
         // The quickest to start.
         let Some(target) = from(Origin::Url)
             .or_else(|| from(Origin::LocalProcess))
             .or_else(|| from(Origin::Container))
         else {
-            println!("left out, as asked: Redis");
+            println!("left out, as asked: {kinds:?}");
             return None;
         };
         let plain = target.request();
@@ -60,23 +116,47 @@ impl Backend {
         Some(Self {
             url: server.url().to_owned(),
             folder: TempDir::new().unwrap(),
-            server: Some((runtime, server)),
+            capabilities: match target.kind {
+                ServerKind::Redis | ServerKind::Valkey => leasehold::redis::CAPABILITIES,
+                ServerKind::Etcd => leasehold::etcd::CAPABILITIES,
+                ServerKind::ZooKeeper => leasehold::zk::CAPABILITIES,
+                ServerKind::MySql | ServerKind::MariaDb => leasehold::mysql::CAPABILITIES,
+                ServerKind::Postgres => leasehold::postgres::CAPABILITIES,
+                kind => panic!("what can {kind} do?"),
+            },
+            server: Some(Arc::new((runtime, server))),
         })
     }
 
-    /// SQLite, and Redis where there is one.
-    pub(crate) fn all() -> Vec<Self> {
-        let redis = Self::redis(|request| request);
-        [Some(Self::sqlite()), redis].into_iter().flatten().collect()
+    /// The same server in its second mode, if it has one.
+    fn mode_session(&self) -> Option<Self> {
+        let capabilities = match self.server.as_ref()?.1.kind() {
+            ServerKind::MySql | ServerKind::MariaDb => leasehold::mysql::SESSION_CAPABILITIES,
+            ServerKind::Postgres => leasehold::postgres::SESSION_CAPABILITIES,
+            _ => return None,
+        };
+        let joint = if self.url.contains('?') { '&' } else { '?' };
+        Some(Self {
+            url: format!("{}{joint}mode=session", self.url),
+            folder: TempDir::new().unwrap(),
+            capabilities,
+            server: self.server.clone(),
+        })
+    }
+
+    /// How long a lock with this TTL can outlive a holder that died: what the backend declares, and a second for a busy
+    /// machine.
+    pub(crate) fn outlives(&self, ttl: Duration) -> Duration {
+        self.capabilities.effective_ttl(ttl) + self.capabilities.expiry_epsilon + Duration::from_secs(1)
     }
 
     pub(crate) fn stop_server(&self) {
-        let (runtime, server) = self.server.as_ref().unwrap();
+        let (runtime, server) = &**self.server.as_ref().unwrap();
         runtime.block_on(server.stop()).unwrap();
     }
 
     pub(crate) fn start_server_again(&self) {
-        let (runtime, server) = self.server.as_ref().unwrap();
+        let (runtime, server) = &**self.server.as_ref().unwrap();
         runtime.block_on(server.start_again()).unwrap();
     }
 
@@ -113,22 +193,35 @@ impl Backend {
     }
 
     pub(crate) fn wait_for_waiters(&self, name: &str, waiters: u64) {
-        until(&format!("{waiters} waiters"), || {
-            self.status(name)["waiters"] == waiters
+        self.wait_for(name, &format!("{waiters} waiters"), |status| {
+            status["waiters"] == waiters
         });
     }
 
     pub(crate) fn wait_for_holder(&self, name: &str) {
-        until("a holder", || {
-            self.status(name)["holders"] != Value::Array(vec![])
+        self.wait_for(name, "a holder", |status| {
+            status["holders"] != Value::Array(vec![])
         });
     }
 
-    /// Nobody holds the lock and nobody waits.
+    fn wait_for(&self, name: &str, what: &str, condition: impl Fn(&Value) -> bool) {
+        if self.capabilities.inspect {
+            until(what, || condition(&self.status(name)));
+        } else {
+            // Nobody can tell: time for a program to start and to ask.
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Nobody holds the lock and nobody waits, as far as the backend tells.
     pub(crate) fn assert_free(&self, name: &str) {
-        let status = self.status(name);
-        assert_eq!(status["holders"], Value::Array(vec![]), "{status}");
-        assert_eq!(status["waiters"], 0, "{status}");
+        let output = done(self.run(&["--wait", "0"], name, "true"));
+        assert!(output.status.success(), "{output:?}");
+        if self.capabilities.inspect {
+            let status = self.status(name);
+            assert_eq!(status["holders"], Value::Array(vec![]), "{status}");
+            assert_eq!(status["waiters"], 0, "{status}");
+        }
     }
 }
 
@@ -150,7 +243,7 @@ pub(crate) fn done(mut command: Command) -> Output {
         .spawn()
         .unwrap();
     let (pid, (sender, receiver)) = (Pid::from_child(&child), channel());
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    thread::spawn(move || sender.send(child.wait_with_output()));
     let output = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
         // Not reaped yet, so still ours.
         kill_process(pid, Signal::KILL).ok();
@@ -169,7 +262,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < end, "{what}: did not happen");
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -249,7 +342,7 @@ impl Drop for Running {
 /// Each line as an event; the end of the stream as the end of the channel.
 pub(crate) fn lines(stdout: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
                 return;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lockcore::Driver;
+
 use super::*;
 use crate::MemoryBackend;
 use crate::failure::fail;
@@ -9,9 +11,10 @@ use crate::failure::fail;
 fn verdict_on(clock: Clock, body: Body) -> Verdict {
     let stage = Stage::new(Arc::new(MemoryBackend::new(clock)));
     // The id decides nothing but the names of threads.
-    let verdict = stage.run(&Scenario::new("ME1", "made_up", body), 1);
+    let made_up = Box::leak(Box::new(Scenario::new("ME1", "made_up", body)));
+    let outcome = stage.run(made_up, 1);
     stage.finish();
-    verdict
+    outcome.verdict
 }
 
 /// It fails on either clock, and says all of these.
@@ -113,10 +116,7 @@ fn a_backend_that_does_not_start() {
         fn capabilities(&self) -> lockcore::Capabilities {
             lockcore::Capabilities::MUTEX
         }
-        async fn driver(
-            &self,
-            _: &Env,
-        ) -> lockcore::Result<(Arc<dyn lockcore::Driver>, lockcore::DriverContext)> {
+        async fn driver(&self, _: &Env) -> lockcore::Result<(lockcore::DynDriver, lockcore::DriverContext)> {
             Err(lockcore::Error::new(lockcore::ErrorKind::Internal, "no driver"))
         }
         async fn prepare(&self) -> lockcore::Result<()> {

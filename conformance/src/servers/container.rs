@@ -18,21 +18,27 @@ use testcontainers::{
             RemoveContainerOptionsBuilder,
         },
     },
-    core::{IntoContainerPort, client::docker_client_instance},
+    core::{ExecCommand, IntoContainerPort, Mount, client::docker_client_instance},
     runners::AsyncRunner,
 };
 use tokio::{
     runtime,
+    sync::Mutex,
     time::{timeout, timeout_at},
 };
 
-use super::{ServerError, kind::Facts, process::Signal, reaper::Reaper};
+use super::{
+    ServerError,
+    engine::{Facts, excerpt},
+    process::Signal,
+    reaper::Reaper,
+};
 
 /// On every container of ours, with a value of its own: it finds a container whose start went wrong half-way, and
 /// lets a person find what a crash of the machine left (`docker ps -a --filter label=leasehold-test`).
 const LABEL: &str = "leasehold-test";
 
-const ENGINE_LIMIT: Duration = Duration::from_secs(10);
+const ENGINE_LIMIT: Duration = Duration::from_secs(30);
 /// A registry that cannot be reached must not cost a test more than this.
 const REGISTRY_LIMIT: Duration = Duration::from_secs(10);
 const PULL_LIMIT: Duration = Duration::from_secs(180);
@@ -55,15 +61,21 @@ impl Image {
 #[derive(Debug, Default)]
 pub(super) struct Setup {
     pub(super) command: Vec<String>,
+    pub(super) env: Vec<(&'static str, String)>,
     /// Host port, port inside.
     pub(super) ports: Vec<(u16, u16)>,
     /// Path inside, content.
     pub(super) files: Vec<(String, Vec<u8>)>,
+    /// Else it is on the machine's.
+    pub(super) own_network: bool,
+    /// A small disk: its path inside, and how many bytes it has.
+    pub(super) disk: Option<(&'static str, u64)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Container {
     image: Image,
+    small_disk: bool,
     /// `None` once dropped.
     inner: Option<ContainerAsync<GenericImage>>,
     /// `None` where there is no `sh`.
@@ -148,7 +160,10 @@ impl Container {
             .with_cmd(setup.command)
             .with_labels([(LABEL, leftovers.mark.clone())])
             .with_startup_timeout(START_LIMIT)
-            .with_host_config_modifier(|config| {
+            .with_host_config_modifier(move |config| {
+                if !setup.own_network {
+                    config.network_mode = Some("host".into());
+                }
                 for binding in config
                     .port_bindings
                     .iter_mut()
@@ -160,12 +175,24 @@ impl Container {
                 }
                 negotiate();
             });
+        if let Some((path, bytes)) = setup.disk {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            // For whoever the server is inside.
+            let disk = Mount::tmpfs_mount(path).with_size_bytes(bytes).with_mode(0o1777);
+            request = request.with_mount(disk);
+        }
+        for (name, value) in setup.env {
+            request = request.with_env_var(name, value);
+        }
         for (host, inside) in setup.ports {
             request = request.with_mapped_port(host, inside.tcp());
         }
         for (path, content) in setup.files {
             request = request.with_copy_to(path, content);
         }
+        // The hook blocks its thread while it uses the client. Another start on the same thread must not have it then.
+        static STARTS: Mutex<()> = Mutex::const_new(());
+        let _alone = STARTS.lock().await;
         let inner = request
             .start()
             .await
@@ -173,6 +200,7 @@ impl Container {
         leftovers.none();
         Ok(Self {
             image,
+            small_disk: setup.disk.is_some(),
             inner: Some(inner),
             _reaper: reaper,
         })
@@ -184,6 +212,14 @@ impl Container {
             .start()
             .await
             .map_err(|error| ServerError::docker("start the container again")(error.into()))
+    }
+
+    /// Whether it ended by itself, as it does on a bad argument.
+    pub(super) async fn has_ended(&self) -> bool {
+        match &self.inner {
+            Some(inner) => inner.is_running().await.is_ok_and(|runs| !runs),
+            None => true,
+        }
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -203,11 +239,42 @@ impl Container {
     }
 
     /// The signal goes to the server itself rather than to Docker's freezer, which not every engine has and which
-    /// would refuse SIGKILL meanwhile.
-    pub(super) async fn signal(&self, signal: Signal) -> Result<(), ServerError> {
+    /// would refuse SIGKILL meanwhile. Where the server has other processes it goes to those as well: the first one is
+    /// stopped first, so that it starts no more of them.
+    pub(super) async fn signal(&self, signal: Signal, others: bool) -> Result<(), ServerError> {
+        let all = |signal: &str| ["sh", "-c", &format!("kill -{signal} -1")].map(String::from);
         match signal {
-            Signal::Pause => self.send("SIGSTOP", "pause the container").await,
-            Signal::Resume => self.send("SIGCONT", "resume the container").await,
+            Signal::Pause => {
+                self.send("SIGSTOP", "pause the container").await?;
+                if others {
+                    self.run(all("STOP")).await?;
+                }
+                Ok(())
+            }
+            Signal::Resume => {
+                if others {
+                    self.run(all("CONT")).await?;
+                }
+                self.send("SIGCONT", "resume the container").await
+            }
+        }
+    }
+
+    /// Runs a command inside; what it printed.
+    pub(super) async fn run(&self, command: impl IntoIterator<Item = String>) -> Result<String, ServerError> {
+        let Some(inner) = &self.inner else {
+            return Ok(String::new());
+        };
+        let command: Vec<_> = command.into_iter().collect();
+        let action = format!("run `{}` in the container", command.join(" "));
+        let running = async {
+            let mut done = inner.exec(ExecCommand::new(command)).await?;
+            done.stdout_to_vec().await
+        };
+        match timeout(ENGINE_LIMIT, running).await {
+            Ok(Ok(output)) => Ok(String::from_utf8_lossy(&output).into_owned()),
+            Ok(Err(error)) => Err(ServerError::docker(action)(error.into())),
+            Err(late) => Err(ServerError::docker(action)(late.into())),
         }
     }
 
@@ -223,15 +290,17 @@ impl Container {
             .map_err(|error| ServerError::docker(action)(error.into()))
     }
 
-    pub(super) async fn log_tail(&self) -> String {
+    pub(super) async fn log_excerpt(&self) -> String {
         let Some(inner) = &self.inner else {
             return String::new();
         };
         let mut log = inner.stdout_to_vec().await.unwrap_or_default();
         log.extend(inner.stderr_to_vec().await.unwrap_or_default());
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<_> = log.lines().rev().take(8).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        excerpt(&log)
+    }
+
+    pub(super) fn has_small_disk(&self) -> bool {
+        self.small_disk
     }
 
     pub(super) fn image(&self) -> String {

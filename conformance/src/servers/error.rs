@@ -40,6 +40,14 @@ pub enum ServerError {
         /// Which server.
         server: String,
     },
+    /// This kind of server cannot be had like that.
+    #[error("{kind} servers are not made with {what}")]
+    Unsupported {
+        /// The kind asked for.
+        kind: ServerKind,
+        /// What cannot be.
+        what: String,
+    },
     /// Docker refused.
     #[error("Docker could not {action}: {source}")]
     Docker {

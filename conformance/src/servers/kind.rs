@@ -1,6 +1,15 @@
 //! Which server, and from where.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use super::{
+    engine::{Engine, Facts},
+    etcd::Etcd,
+    mysql::{MariaDb, MySql},
+    postgres::Postgres,
+    redis::{Redis, Valkey},
+    zookeeper::ZooKeeper,
+};
 
 /// A server that tests can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,6 +19,17 @@ pub enum ServerKind {
     Redis,
     /// Valkey. Containers run version 8.
     Valkey,
+    /// etcd. Containers run version 3.5. Without a password it has no users; with one, `root` is the administrator.
+    Etcd,
+    /// ZooKeeper. Containers run version 3.9. Ticks last half a second, so sessions may be as short as one second, and
+    /// all four letter words are allowed.
+    ZooKeeper,
+    /// MySQL. Containers run version 9. Tests use the database `leasehold` as its owner.
+    MySql,
+    /// MariaDB. Containers run version 11. Tests use the database `leasehold` as its owner.
+    MariaDb,
+    /// PostgreSQL. Containers run version 17. Tests use the database `leasehold` as its owner.
+    Postgres,
 }
 
 /// Where a server comes from.
@@ -27,40 +47,32 @@ pub enum Origin {
     LocalProcess,
 }
 
-/// What is known about a kind before it runs.
-#[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) name: &'static str,
-    pub(super) url_variable: &'static str,
-    /// The program on `PATH`, which is also the command inside the images.
-    pub(super) program: &'static str,
-    /// Repository and tag of the image its makers publish.
-    pub(super) official: (&'static str, &'static str),
-    /// Repository and tag of the image that `cargo xtask servers` builds.
-    pub(super) built: (&'static str, &'static str),
-}
-
 impl ServerKind {
     /// Every kind, in the order in which reports list them.
-    pub const ALL: [Self; 2] = [Self::Redis, Self::Valkey];
+    pub const ALL: [Self; 7] = [
+        Self::Redis,
+        Self::Valkey,
+        Self::Etcd,
+        Self::ZooKeeper,
+        Self::MySql,
+        Self::MariaDb,
+        Self::Postgres,
+    ];
+
+    pub(super) fn engine(self) -> &'static dyn Engine {
+        match self {
+            Self::Redis => &Redis,
+            Self::Valkey => &Valkey,
+            Self::Etcd => &Etcd,
+            Self::ZooKeeper => &ZooKeeper,
+            Self::MySql => &MySql,
+            Self::MariaDb => &MariaDb,
+            Self::Postgres => &Postgres,
+        }
+    }
 
     pub(super) fn facts(self) -> &'static Facts {
-        match self {
-            Self::Redis => &Facts {
-                name: "redis",
-                url_variable: "LEASEHOLD_TEST_REDIS_URL",
-                program: "redis-server",
-                official: ("redis", "8"),
-                built: ("leasehold-test/redis", "8"),
-            },
-            Self::Valkey => &Facts {
-                name: "valkey",
-                url_variable: "LEASEHOLD_TEST_VALKEY_URL",
-                program: "valkey-server",
-                official: ("valkey/valkey", "8"),
-                built: ("leasehold-test/valkey", "8"),
-            },
-        }
+        self.engine().facts()
     }
 
     /// The lower-case name, as in `redis`.
@@ -75,10 +87,24 @@ impl ServerKind {
         self.facts().url_variable
     }
 
-    /// The program that [`Origin::LocalProcess`] looks for on `PATH`.
+    /// The name of the program that [`Origin::LocalProcess`] runs.
     #[must_use]
     pub fn program(self) -> &'static str {
         self.facts().program
+    }
+
+    /// That program's path, on `PATH` or where Debian puts it.
+    ///
+    /// # Errors
+    /// What is missing, for a person.
+    pub fn find_program(self) -> Result<PathBuf, String> {
+        self.engine().find()
+    }
+
+    /// The package of Debian's that has the program.
+    #[must_use]
+    pub fn package(self) -> Option<&'static str> {
+        self.facts().package
     }
 
     /// The image that the server's makers publish.

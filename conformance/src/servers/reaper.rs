@@ -14,10 +14,12 @@ use std::{
 pub(super) struct Reaper(Child);
 
 impl Reaper {
-    /// Kills a process and removes its folder.
+    /// Kills a process with what it started and removes its folder.
     pub(super) fn of_process(pid: u32, folder: &std::path::Path) -> io::Result<Self> {
         let mut shell = Command::new("sh");
-        shell.args(["-c", r#"read -r _; kill -9 "$1"; rm -rf "$2""#, "reaper"]);
+        let script =
+            r#"read -r _; kill -9 "$1" $(cat /proc/$1/task/*/children); umount -l "$2/data"; rm -rf "$2""#;
+        shell.args(["-c", script, "reaper"]);
         shell.arg(pid.to_string()).arg(folder);
         Self::spawn(shell)
     }

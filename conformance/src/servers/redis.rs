@@ -1,43 +1,123 @@
-//! How Redis and Valkey are started, and how to tell that one answers.
+//! Redis and Valkey.
 
-use std::{io, time::Duration};
+use std::{io, path::Path};
 
+use async_trait::async_trait;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    time::{sleep, timeout},
 };
 
-use super::ServerError;
+use super::{
+    engine::{Engine, Facts, Login, LoginRule, Place, Recipe},
+    tls,
+};
 
-/// The port of a container, inside it; with TLS there is [`TLS_PORT`] as well.
-pub(super) const PORT: u16 = 6379;
-pub(super) const TLS_PORT: u16 = 6380;
-
-const ATTEMPT: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// What the command line depends on.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    pub(super) bind: &'a str,
-    pub(super) port: u16,
-    pub(super) data: &'a str,
-    /// The TLS port, and the folder that has the files of [`super::tls`].
-    pub(super) tls: Option<(u16, &'a str)>,
-    pub(super) password: Option<&'a str>,
-    pub(super) extra: &'a [String],
+pub(super) struct Redis;
+
+#[derive(Debug)]
+pub(super) struct Valkey;
+
+#[async_trait]
+impl Engine for Redis {
+    fn facts(&self) -> &'static Facts {
+        &Facts {
+            name: "redis",
+            url_variable: "LEASEHOLD_TEST_REDIS_URL",
+            program: "redis-server",
+            package: Some("redis-server"),
+            user: None,
+            official: ("redis", "8"),
+            built: ("leasehold-test/redis", "8"),
+            port: 6379,
+            tls_port: Some(6380),
+            waits_for_disk: false,
+            data: "/data",
+            scheme: "redis",
+            tls_scheme: "rediss",
+            tls_options: "",
+            other_schemes: &["valkey"],
+            path: "",
+            login: LoginRule::Optional(None),
+            admin: None,
+            asks_for_certificates: true,
+            steps_clock: true,
+            clusters: false,
+        }
+    }
+
+    fn container(&self, place: &Place<'_>) -> Recipe {
+        recipe("redis-server", place)
+    }
+
+    fn process(&self, program: &Path, place: &Place<'_>) -> Recipe {
+        recipe(&program.to_string_lossy(), place)
+    }
+
+    async fn probe(&self, address: &str, login: &Login) -> io::Result<Option<String>> {
+        probe(address, login).await
+    }
+}
+
+#[async_trait]
+impl Engine for Valkey {
+    fn facts(&self) -> &'static Facts {
+        &Facts {
+            name: "valkey",
+            url_variable: "LEASEHOLD_TEST_VALKEY_URL",
+            program: "valkey-server",
+            package: Some("valkey-server"),
+            user: None,
+            official: ("valkey/valkey", "8"),
+            built: ("leasehold-test/valkey", "8"),
+            port: 6379,
+            tls_port: Some(6380),
+            waits_for_disk: false,
+            data: "/data",
+            scheme: "redis",
+            tls_scheme: "rediss",
+            tls_options: "",
+            other_schemes: &["valkey"],
+            path: "",
+            login: LoginRule::Optional(None),
+            admin: None,
+            asks_for_certificates: true,
+            steps_clock: true,
+            clusters: false,
+        }
+    }
+
+    fn container(&self, place: &Place<'_>) -> Recipe {
+        recipe("valkey-server", place)
+    }
+
+    fn process(&self, program: &Path, place: &Place<'_>) -> Recipe {
+        recipe(&program.to_string_lossy(), place)
+    }
+
+    async fn probe(&self, address: &str, login: &Login) -> io::Result<Option<String>> {
+        probe(address, login).await
+    }
+}
+
+fn recipe(program: &str, place: &Place<'_>) -> Recipe {
+    let mut command = vec![program.to_owned()];
+    command.extend(arguments(place));
+    Recipe {
+        command,
+        ..Recipe::default()
+    }
 }
 
 /// The arguments of `redis-server` and `valkey-server`.
 ///
-/// Every acknowledged write is in the kernel's hands before its reply leaves, so that SIGKILL loses none:
 /// `appendfsync no` writes at once and leaves the flush to the kernel, where `everysec` may hold a write back
-/// while a flush is under way. A loss of power is not what these servers are for.
-pub(super) fn arguments(place: &Place<'_>) -> Vec<String> {
+/// while a flush is under way.
+fn arguments(place: &Place<'_>) -> Vec<String> {
     let mut args: Vec<String> = [
         "--port",
-        &place.port.to_string(),
+        &place.ports.plain.to_string(),
         "--bind",
         place.bind,
         "--protected-mode",
@@ -53,62 +133,23 @@ pub(super) fn arguments(place: &Place<'_>) -> Vec<String> {
     ]
     .map(String::from)
     .into();
-    if let Some((port, folder)) = place.tls {
-        args.extend([
-            "--tls-port".into(),
-            port.to_string(),
-            "--tls-auth-clients".into(),
-            "no".into(),
-        ]);
+    if let (true, Some(port)) = (place.tls, place.ports.tls) {
+        let certificates = if place.client_certificates { "yes" } else { "no" };
+        args.extend(["--tls-port".into(), port.to_string()]);
+        args.extend(["--tls-auth-clients".into(), certificates.into()]);
         for (option, file) in [
-            ("cert-file", super::tls::CERT),
-            ("key-file", super::tls::KEY),
-            ("ca-cert-file", super::tls::CA),
+            ("cert-file", tls::CERT),
+            ("key-file", tls::KEY),
+            ("ca-cert-file", tls::CA),
         ] {
-            args.extend([format!("--tls-{option}"), format!("{folder}/{file}")]);
+            args.extend([format!("--tls-{option}"), place.file(file)]);
         }
     }
     if let Some(password) = place.password {
         args.extend(["--requirepass".into(), password.into()]);
     }
-    // Last, because the last of two values wins.
     args.extend_from_slice(place.extra);
     args
-}
-
-/// Who to be at the probe.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Login {
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
-}
-
-/// Waits until the server at `address` answers PING, for `limit` at most. Its version, if it tells.
-pub(super) async fn ready(
-    server: &str,
-    address: &str,
-    login: &Login,
-    limit: Duration,
-) -> Result<Option<String>, ServerError> {
-    let mut last = String::from("it was not asked");
-    let asking = async {
-        loop {
-            match timeout(ATTEMPT, probe(address, login)).await {
-                Ok(Ok(version)) => return version,
-                Ok(Err(error)) => last = error.to_string(),
-                Err(_) => last = format!("no reply to PING in {ATTEMPT:?}"),
-            }
-            sleep(PAUSE).await;
-        }
-    };
-    match timeout(limit, asking).await {
-        Ok(version) => Ok(version),
-        Err(_) => Err(ServerError::NotReady {
-            server: server.into(),
-            waited: limit,
-            detail: last,
-        }),
-    }
 }
 
 async fn probe(address: &str, login: &Login) -> io::Result<Option<String>> {
@@ -172,6 +213,7 @@ async fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Result<St
 
 #[cfg(test)]
 mod tests {
+    use super::super::engine::Ports;
     use super::*;
 
     #[test]
@@ -185,13 +227,21 @@ mod tests {
     #[test]
     fn extra_arguments_come_last() {
         let extra = ["--appendonly".to_owned(), "no".to_owned()];
+        let ports = Ports {
+            plain: 1,
+            tls: Some(2),
+        };
         let place = Place {
             bind: "127.0.0.1",
-            port: 1,
+            ports,
+            outside: ports,
             data: "/d",
-            tls: Some((2, "/t")),
+            config: "/t",
+            tls: true,
+            client_certificates: false,
             password: Some("p"),
             extra: &extra,
+            member: None,
         };
         let args = arguments(&place);
         assert_eq!(args[args.len() - 2..], extra);

@@ -2,20 +2,23 @@
 
 use std::{env, path::PathBuf};
 
-use tempfile::TempDir;
-
 use super::{
     Missing, Origin, Server, ServerError, ServerKind,
+    clock::WallClock,
     container::{self, Container, Image, Setup},
-    port::free_port,
+    disk::Disk,
+    engine::{Member, Place, Ports},
     process::{self, Process},
-    redis::{self, Login, Place},
     server::Backend,
     tls::Certificates,
+    user,
 };
 
 /// Somebody else may take a port between the moment it is found free and the moment the server has it.
 const PORT_ATTEMPTS: u32 = 5;
+
+/// Where a container has its small disk: a folder that no image has, because one would hand on its owner and rights.
+pub(super) const SMALL_DISK: &str = "/small-disk";
 
 /// A server that is wanted, and what is special about it. Start it with [`start`](Self::start).
 #[derive(Debug, Clone)]
@@ -27,6 +30,10 @@ pub struct ServerRequest {
     args: Vec<String>,
     password: Option<String>,
     tls: bool,
+    client_certificates: bool,
+    disk: Option<u64>,
+    wall_clock: bool,
+    pub(super) member: Option<Member>,
 }
 
 /// An origin that has a server.
@@ -56,8 +63,8 @@ pub async fn survey(kind: ServerKind) -> Vec<Result<Offer, Missing>> {
 }
 
 /// A server that was found and not yet started.
-#[derive(Debug)]
-enum Source {
+#[derive(Debug, Clone)]
+pub(super) enum Source {
     Url(ServerKind, String),
     Image(Image),
     Program(PathBuf),
@@ -77,16 +84,14 @@ pub(super) fn given_url(kind: ServerKind) -> Option<String> {
     env::var(kind.url_variable()).ok().filter(|url| !url.is_empty())
 }
 
-async fn locate(kind: ServerKind, origin: Origin, pull: bool) -> Result<Source, String> {
+pub(super) async fn locate(kind: ServerKind, origin: Origin, pull: bool) -> Result<Source, String> {
     match origin {
         Origin::Any => Err("not one origin".into()),
         Origin::Url => given_url(kind)
             .map(|url| Source::Url(kind, url))
             .ok_or_else(|| format!("{} is not set", kind.url_variable())),
         Origin::Container => container::find_image(kind.facts(), pull).await.map(Source::Image),
-        Origin::LocalProcess => process::find(kind.program())
-            .map(Source::Program)
-            .ok_or_else(|| format!("{} is not on PATH", kind.program())),
+        Origin::LocalProcess => kind.find_program().map(Source::Program),
     }
 }
 
@@ -100,6 +105,10 @@ impl ServerRequest {
             args: Vec::new(),
             password: None,
             tls: false,
+            client_certificates: false,
+            disk: None,
+            wall_clock: false,
+            member: None,
         }
     }
 
@@ -115,13 +124,18 @@ impl ServerRequest {
         self
     }
 
-    /// More arguments, after our own, so that they win: `["--maxmemory", "2mb"]`.
+    /// More arguments, after our own, so that they win: `["--maxmemory", "2mb"]`. For ZooKeeper, which takes none,
+    /// they are lines of its configuration: `["maxSessionTimeout=5000"]`.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Clients have to give this password, and [`Server::url`] has it.
+    ///
+    /// MySQL, MariaDB and PostgreSQL have users and passwords in any case, and etcd has users when there is a password;
+    /// [`Server::admin_url`] is for the one who may do everything. ZooKeeper takes any password and thereby knows who
+    /// made a node.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
@@ -134,9 +148,39 @@ impl ServerRequest {
         self
     }
 
+    /// As [`tls`](Self::tls), and clients have to show a certificate such as [`Server::client_certificate`]. Not for
+    /// MySQL, MariaDB and PostgreSQL, where that is a matter of each user.
+    pub fn client_certificates(mut self) -> Self {
+        self.tls = true;
+        self.client_certificates = true;
+        self
+    }
+
+    /// Its data are on a disk of this many bytes, which [`Server::fill_disk`] fills. What the server allocated before, it
+    /// can use even then.
+    ///
+    /// The disk is in memory. That of a process takes root, and lasts until the server is dropped; that of a container
+    /// is empty after [`Server::stop`]. MySQL and MariaDB need some 200 MB to start, etcd and PostgreSQL 150 MB,
+    /// ZooKeeper 4 MB, Redis one.
+    pub fn disk_limit(mut self, bytes: u64) -> Self {
+        self.disk = Some(bytes);
+        self
+    }
+
+    /// [`Server::step_clock`] steps its wall clock, and no other's. Only a process can have that, and not etcd, which
+    /// asks the kernel for the time. It needs a C compiler.
+    ///
+    /// The steps are seen by what reads the clock. What waits for a moment by the wall clock waits by the system's.
+    pub fn wall_clock(mut self) -> Self {
+        self.wall_clock = true;
+        self
+    }
+
     fn origins(&self) -> Vec<Origin> {
-        let special = self.own || self.tls || self.password.is_some() || !self.args.is_empty();
+        let special =
+            self.own || self.tls || self.password.is_some() || self.disk.is_some() || !self.args.is_empty();
         match self.origin {
+            Origin::Any if self.wall_clock => vec![Origin::LocalProcess],
             Origin::Any if special => vec![Origin::Container, Origin::LocalProcess],
             Origin::Any => vec![Origin::Url, Origin::Container, Origin::LocalProcess],
             one => vec![one],
@@ -151,6 +195,23 @@ impl ServerRequest {
     /// [`ServerError::Docker`] or [`ServerError::Io`]. A server that was found and fails is an error: the next
     /// origin is not tried.
     pub async fn start(&self) -> Result<Server, ServerError> {
+        let facts = self.kind.facts();
+        let clock = facts.steps_clock && matches!(self.origin, Origin::Any | Origin::LocalProcess);
+        for (wanted, possible, what) in [
+            (
+                self.client_certificates,
+                facts.asks_for_certificates,
+                "client certificates",
+            ),
+            (self.wall_clock, clock, "a wall clock of their own"),
+        ] {
+            if wanted && !possible {
+                return Err(ServerError::Unsupported {
+                    kind: self.kind,
+                    what: what.into(),
+                });
+            }
+        }
         let mut tried = Vec::new();
         for origin in self.origins() {
             match locate(self.kind, origin, true).await {
@@ -165,12 +226,15 @@ impl ServerRequest {
     }
 
     async fn start_from(&self, source: Source) -> Result<Server, ServerError> {
+        if let Source::Url(_, url) = &source {
+            return Server::given(self.kind, url).await;
+        }
         let mut attempt = 1;
         loop {
-            let tried = match &source {
-                Source::Url(_, url) => return Server::given(self.kind, url).await,
-                Source::Image(image) => self.start_container(image.clone()).await,
-                Source::Program(program) => self.start_process(program.clone()).await,
+            let launched = self.launch(&source).await;
+            let tried = match launched {
+                Ok(server) => server.ready().await,
+                Err(error) => Err(error),
             };
             match tried {
                 Err(error) if attempt < PORT_ATTEMPTS && container::is_taken_port(&error) => attempt += 1,
@@ -179,107 +243,126 @@ impl ServerRequest {
         }
     }
 
-    async fn start_container(&self, image: Image) -> Result<Server, ServerError> {
-        let ports = Ports::free(self.tls)?;
-        let certificates = self.tls.then(Certificates::generate).transpose()?;
-        let place = Place {
-            bind: "0.0.0.0",
-            port: redis::PORT,
-            data: "/data",
-            tls: self.tls.then_some((redis::TLS_PORT, "/tls")),
-            password: self.password.as_deref(),
-            extra: &self.args,
-        };
-        let mut setup = Setup {
-            ports: vec![(ports.plain, redis::PORT)],
-            ..Setup::default()
-        };
-        setup.ports.extend(ports.tls.map(|port| (port, redis::TLS_PORT)));
-        setup.command.push(self.kind.program().into());
-        setup.command.extend(redis::arguments(&place));
-        for (name, content) in certificates.iter().flat_map(Certificates::files) {
-            setup.files.push((format!("/tls/{name}"), content.into()));
+    /// Starts it, and does not wait.
+    pub(super) async fn launch(&self, source: &Source) -> Result<Server, ServerError> {
+        match source {
+            Source::Url(kind, _) => Err(ServerError::Unsupported {
+                kind: *kind,
+                what: format!("what {} names", kind.url_variable()),
+            }),
+            Source::Image(image) => self.launch_container(image.clone()).await,
+            Source::Program(program) => self.launch_process(program.clone()).await,
         }
-        let backend = Backend::Container(Box::new(Container::start(image, setup).await?));
-        self.server(Origin::Container, &ports, certificates, backend)
-            .await
     }
 
-    async fn start_process(&self, program: PathBuf) -> Result<Server, ServerError> {
-        let ports = Ports::free(self.tls)?;
-        let certificates = self.tls.then(Certificates::generate).transpose()?;
-        let folder = process::folder()?;
-        write_files(&folder, certificates.as_ref())?;
-        let path = folder.path().to_string_lossy();
-        let place = Place {
-            bind: "127.0.0.1",
-            port: ports.plain,
-            data: &path,
-            tls: ports.tls.map(|port| (port, path.as_ref())),
+    /// A place in a container, or in a folder of this machine.
+    fn place<'a>(
+        &'a self,
+        inside: Ports,
+        outside: Ports,
+        (bind, data, config): (&'a str, &'a str, &'a str),
+    ) -> Place<'a> {
+        Place {
+            bind,
+            ports: inside,
+            outside,
+            data,
+            config,
+            tls: self.tls,
+            client_certificates: self.client_certificates,
             password: self.password.as_deref(),
             extra: &self.args,
-        };
-        let args = redis::arguments(&place);
-        let backend = Backend::Process(Process::start(program, args, folder)?);
-        self.server(Origin::LocalProcess, &ports, certificates, backend)
-            .await
+            member: self.member.as_ref(),
+        }
     }
 
-    async fn server(
+    fn ports(&self) -> Result<Ports, ServerError> {
+        let node = self
+            .member
+            .as_ref()
+            .and_then(|member| member.nodes.get(member.me));
+        if let Some(node) = node {
+            return Ok(Ports {
+                plain: node.client,
+                tls: None,
+            });
+        }
+        Ports::free(self.tls && self.kind.facts().tls_port.is_some())
+    }
+
+    async fn launch_container(&self, image: Image) -> Result<Server, ServerError> {
+        let (engine, facts) = (self.kind.engine(), self.kind.facts());
+        let outside = self.ports()?;
+        // The nodes of a cluster find each other at the addresses that clients use: on the machine's own network.
+        let (inside, bind) = match self.member {
+            Some(_) => (outside, "127.0.0.1"),
+            None => (facts.ports(), "0.0.0.0"),
+        };
+        let certificates = self.tls.then(Certificates::generate).transpose()?;
+        let data = self.disk.map_or(facts.data, |_| SMALL_DISK);
+        let place = self.place(inside, outside, (bind, data, "/leasehold"));
+        let recipe = engine.container(&place);
+        let mut setup = Setup {
+            command: recipe.command,
+            env: recipe.env,
+            ports: Vec::new(),
+            files: place.tls_files(certificates.as_ref()),
+            own_network: self.member.is_none(),
+            disk: self.disk.map(|bytes| (SMALL_DISK, bytes)),
+        };
+        if setup.own_network {
+            setup.ports.push((outside.plain, inside.plain));
+            setup.ports.extend(outside.tls.zip(inside.tls));
+        }
+        setup.files.extend(recipe.files);
+        let backend = Backend::Container(Box::new(Container::start(image, setup).await?));
+        Ok(self.server(Origin::Container, outside, certificates, backend))
+    }
+
+    async fn launch_process(&self, program: PathBuf) -> Result<Server, ServerError> {
+        let (engine, facts) = (self.kind.engine(), self.kind.facts());
+        let ports = self.ports()?;
+        let certificates = self.tls.then(Certificates::generate).transpose()?;
+        let folder = process::folder(facts.waits_for_disk)?;
+        let config = folder.path().to_string_lossy().into_owned();
+        let data = format!("{config}/data");
+        std::fs::create_dir(&data).map_err(ServerError::io("make a folder for the server"))?;
+        let user = user::of(facts.user);
+        let disk = self.disk.map(|bytes| Disk::mount(data.as_ref(), bytes, user));
+        let disk = disk.transpose()?;
+        let clock = self
+            .wall_clock
+            .then(|| WallClock::make(folder.path()))
+            .transpose()?;
+        let place = self.place(ports, ports, ("127.0.0.1", &data, &config));
+        let mut recipe = engine.process(&program, &place);
+        recipe.files.extend(place.tls_files(certificates.as_ref()));
+        let process = Process::start(program, recipe, folder, (user, disk, clock)).await?;
+        let backend = Backend::Process(Box::new(process));
+        Ok(self.server(Origin::LocalProcess, ports, certificates, backend))
+    }
+
+    fn server(
         &self,
         origin: Origin,
-        ports: &Ports,
+        ports: Ports,
         certificates: Option<Certificates>,
         backend: Backend,
-    ) -> Result<Server, ServerError> {
-        let login = Login {
-            user: None,
-            password: self.password.clone(),
-        };
-        let url = ports.url(self.password.as_deref());
-        let server = Server::new(self.kind, origin, url, ports.address(), login, backend);
-        server.with_ca(certificates.map(|all| all.ca)).ready().await
-    }
-}
-
-fn write_files(folder: &TempDir, certificates: Option<&Certificates>) -> Result<(), ServerError> {
-    for (name, content) in certificates.iter().flat_map(|all| all.files()) {
-        std::fs::write(folder.path().join(name), content)
-            .map_err(ServerError::io("write the server's certificate"))?;
-    }
-    Ok(())
-}
-
-/// The ports on this machine.
-struct Ports {
-    plain: u16,
-    tls: Option<u16>,
-}
-
-impl Ports {
-    fn free(tls: bool) -> Result<Self, ServerError> {
-        let find = || free_port().map_err(ServerError::io("find a free port"));
-        let plain = find()?;
-        let mut second = tls.then(find).transpose()?;
-        while second == Some(plain) {
-            second = Some(find()?);
-        }
-        Ok(Self { plain, tls: second })
-    }
-
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.plain)
-    }
-
-    fn url(&self, password: Option<&str>) -> String {
-        let (scheme, port) = self.tls.map_or(("redis", self.plain), |port| ("rediss", port));
-        let login = password.map_or(String::new(), |password| {
-            format!(
-                ":{}@",
-                percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC)
-            )
-        });
-        format!("{scheme}://{login}127.0.0.1:{port}")
+    ) -> Server {
+        let facts = self.kind.facts();
+        let login = facts.login(self.password.as_deref());
+        let host = ports.host(self.tls);
+        let url = facts.url(&host, self.tls, &login);
+        let admin_url = facts.url(&host, self.tls, &facts.admin(&login));
+        let server = Server::new(
+            self.kind,
+            origin,
+            (url, admin_url),
+            ports.address(),
+            login,
+            backend,
+        );
+        server.with_certificates(certificates)
     }
 }
 
@@ -294,29 +377,14 @@ mod tests {
         for special in [
             plain.clone().own(),
             plain.clone().tls(),
+            plain.clone().client_certificates(),
             plain.clone().password("p"),
+            plain.clone().disk_limit(1),
+            plain.clone().wall_clock(),
             plain.clone().args(["--maxmemory", "2mb"]),
         ] {
             assert!(!special.origins().contains(&Origin::Url), "{special:?}");
         }
         assert_eq!(plain.origin(Origin::Container).origins(), [Origin::Container]);
-    }
-
-    #[test]
-    fn a_password_is_encoded() {
-        let ports = Ports { plain: 1, tls: None };
-        assert_eq!(
-            ports.url(Some("a b@/:ü")),
-            "redis://:a%20b%40%2F%3A%C3%BC@127.0.0.1:1"
-        );
-        assert_eq!(ports.url(None), "redis://127.0.0.1:1");
-        assert_eq!(
-            Ports {
-                plain: 1,
-                tls: Some(2)
-            }
-            .url(None),
-            "rediss://127.0.0.1:2"
-        );
     }
 }

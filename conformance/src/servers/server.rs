@@ -2,17 +2,18 @@
 
 use std::{fmt, time::Duration};
 
-use url::Url;
+use lockcore::Endpoint;
 
 use super::{
     Origin, ServerError, ServerKind,
     container::Container,
-    process::{Process, Signal},
-    redis::{self, Login},
+    engine::{self, Login},
+    process::{self, Process, Signal},
+    tls::{Certificates, Pair},
 };
 
-/// How long a started server may take to answer.
-const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a started server may take to answer. The official images of SQL servers make their data at the first start.
+const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running test server. Dropping it removes it: process, folder, container and volumes.
 ///
@@ -23,17 +24,18 @@ pub struct Server {
     kind: ServerKind,
     origin: Origin,
     url: String,
+    admin_url: String,
     address: String,
     login: Login,
-    ca: Option<String>,
+    certificates: Option<Certificates>,
     version: Option<String>,
-    backend: Backend,
+    pub(super) backend: Backend,
 }
 
 #[derive(Debug)]
 pub(super) enum Backend {
     Given,
-    Process(Process),
+    Process(Box<Process>),
     Container(Box<Container>),
 }
 
@@ -41,7 +43,7 @@ impl Server {
     pub(super) fn new(
         kind: ServerKind,
         origin: Origin,
-        url: String,
+        (url, admin_url): (String, String),
         address: String,
         login: Login,
         backend: Backend,
@@ -50,65 +52,92 @@ impl Server {
             kind,
             origin,
             url,
+            admin_url,
             address,
             login,
-            ca: None,
+            certificates: None,
             version: None,
             backend,
         }
     }
 
-    pub(super) fn with_ca(mut self, ca: Option<String>) -> Self {
-        self.ca = ca;
+    pub(super) fn with_certificates(mut self, certificates: Option<Certificates>) -> Self {
+        self.certificates = certificates;
         self
     }
 
     pub(super) async fn given(kind: ServerKind, text: &str) -> Result<Self, ServerError> {
+        let facts = kind.facts();
         let variable = |reason: String| ServerError::Variable {
-            variable: kind.url_variable().into(),
+            variable: facts.url_variable.into(),
             reason,
         };
-        let url = Url::parse(text).map_err(|error| variable(error.to_string()))?;
-        let host = url
-            .host_str()
+        let url = Endpoint::parse(text).map_err(|error| variable(error.to_string()))?;
+        let (host, port) = url
+            .hosts()
+            .first()
             .ok_or_else(|| variable("no host in the URL".into()))?;
-        let address = format!("{host}:{}", url.port().unwrap_or(redis::PORT));
-        let decoded = |part: &str| {
-            percent_encoding::percent_decode_str(part)
-                .decode_utf8_lossy()
-                .into_owned()
-        };
+        let address = format!("{host}:{}", port.unwrap_or(facts.port));
         let login = Login {
-            user: Some(decoded(url.username())).filter(|user| !user.is_empty()),
-            password: url.password().map(decoded),
+            user: url.user().map(Into::into),
+            password: url.password().map(|password| password.expose().into()),
         };
-        let server = Self::new(kind, Origin::Url, text.into(), address, login, Backend::Given);
-        match url.scheme() {
-            "redis" | "valkey" => server.ready().await,
-            // The probe speaks plain text only; the driver under test will tell whether it answers.
-            _ => Ok(server),
+        let urls = (text.into(), text.into());
+        let server = Self::new(kind, Origin::Url, urls, address, login, Backend::Given);
+        // The probe speaks plain text only; the driver under test will tell whether it answers.
+        match facts.scheme == url.scheme() || facts.other_schemes.contains(&url.scheme()) {
+            true => server.answering().await,
+            false => Ok(server),
         }
     }
 
-    /// Waits until it answers, and learns its version.
-    pub(super) async fn ready(mut self) -> Result<Self, ServerError> {
+    /// Waits until it first answers, and learns its version.
+    pub(super) async fn ready(self) -> Result<Self, ServerError> {
+        let mut server = self.answering().await?;
+        let engine = server.kind.engine();
+        let prepared = engine.prepare(&server.address, &server.login).await;
+        prepared.map_err(ServerError::io(format!("prepare {}", server.describe())))?;
+        server.ask_version().await?;
+        Ok(server)
+    }
+
+    async fn answering(mut self) -> Result<Self, ServerError> {
         self.version = self.answer().await?;
         Ok(self)
     }
 
+    /// Of a server that tells its version only to who has logged in.
+    async fn ask_version(&mut self) -> Result<(), ServerError> {
+        let engine = self.kind.engine();
+        let output = match &self.backend {
+            Backend::Given => None,
+            Backend::Process(process) => match engine.version_command(&process.program().to_string_lossy()) {
+                Some(command) => Some(process::output_of(&command).await?),
+                None => None,
+            },
+            Backend::Container(container) => match engine.version_command(engine.facts().program) {
+                Some(command) => Some(container.run(command).await?),
+                None => None,
+            },
+        };
+        if let Some(output) = output {
+            let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+            self.version = output.split_whitespace().find(is_version).map(Into::into);
+        }
+        Ok(())
+    }
+
     async fn answer(&self) -> Result<Option<String>, ServerError> {
         let name = self.describe();
-        let answered = async { redis::ready(&name, &self.address, &self.login, READY_LIMIT).await };
-        let result = match &self.backend {
-            Backend::Process(process) => tokio::select! {
-                result = answered => result,
-                () = ended(process) => Err(ServerError::NotReady {
-                    server: name.clone(),
-                    waited: Duration::ZERO,
-                    detail: "it ended".into(),
-                }),
-            },
-            _ => answered.await,
+        let engine = self.kind.engine();
+        let answered = engine::ready(engine, &name, &self.address, &self.login, READY_LIMIT);
+        let result = tokio::select! {
+            result = answered => result,
+            () = self.ended() => Err(ServerError::NotReady {
+                server: name.clone(),
+                waited: Duration::ZERO,
+                detail: "it ended".into(),
+            }),
         };
         match result {
             Err(ServerError::NotReady {
@@ -116,7 +145,7 @@ impl Server {
                 waited,
                 detail,
             }) => {
-                let detail = format!("{detail}\n{}", self.log_tail().await);
+                let detail = format!("{detail}\n{}", self.log_excerpt().await);
                 Err(ServerError::NotReady {
                     server,
                     waited,
@@ -127,11 +156,26 @@ impl Server {
         }
     }
 
-    async fn log_tail(&self) -> String {
+    /// Comes when it has ended by itself.
+    async fn ended(&self) {
+        loop {
+            let (ended, pause) = match &self.backend {
+                Backend::Given => (false, Duration::MAX),
+                Backend::Process(process) => (process.has_ended(), Duration::from_millis(50)),
+                Backend::Container(container) => (container.has_ended().await, Duration::from_millis(500)),
+            };
+            if ended {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn log_excerpt(&self) -> String {
         match &self.backend {
             Backend::Given => String::new(),
-            Backend::Process(process) => process.log_tail(),
-            Backend::Container(container) => container.log_tail().await,
+            Backend::Process(process) => process.log_excerpt(),
+            Backend::Container(container) => container.log_excerpt().await,
         }
     }
 
@@ -153,6 +197,12 @@ impl Server {
         &self.url
     }
 
+    /// As [`url`](Self::url), for the one who may do everything: of a server with users, another than the test's.
+    #[must_use]
+    pub fn admin_url(&self) -> &str {
+        &self.admin_url
+    }
+
     /// `host:port` where it speaks plain text. It stays the same over a restart.
     #[must_use]
     pub fn address(&self) -> &str {
@@ -170,7 +220,15 @@ impl Server {
     /// [`ServerRequest::tls`]: super::ServerRequest::tls
     #[must_use]
     pub fn ca_certificate(&self) -> Option<&str> {
-        self.ca.as_deref()
+        self.certificates.as_ref().map(|all| all.ca.as_str())
+    }
+
+    /// A client's certificate and its key, in PEM, signed by [`ca_certificate`](Self::ca_certificate). Its common name
+    /// is `leasehold`.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<(&str, &str)> {
+        let Pair { cert, key } = &self.certificates.as_ref()?.client;
+        Some((cert, key))
     }
 
     /// The process id of a local server while it runs.
@@ -265,21 +323,16 @@ impl Server {
         match &self.backend {
             Backend::Given => Err(self.not_ours()),
             Backend::Process(process) => process.signal(signal),
-            Backend::Container(container) => container.signal(signal).await,
+            Backend::Container(container) => {
+                container.signal(signal, self.kind == ServerKind::Postgres).await
+            }
         }
     }
 
-    fn not_ours(&self) -> ServerError {
+    pub(super) fn not_ours(&self) -> ServerError {
         ServerError::NotOurs {
             server: self.describe(),
         }
-    }
-}
-
-/// Comes when the process has ended by itself.
-async fn ended(process: &Process) {
-    while !process.has_ended() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

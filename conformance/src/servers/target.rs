@@ -2,7 +2,7 @@
 
 use std::{env, fmt, str::FromStr};
 
-use super::{Origin, ServerError, ServerKind, ServerRequest, process};
+use super::{Origin, ServerError, ServerKind, ServerRequest};
 
 /// The environment variable that lists targets to leave out, separated by commas: `redis/container,valkey/container`.
 ///
@@ -31,19 +31,59 @@ pub struct Plan {
 impl Target {
     /// What a driver for Redis has to pass on: Redis 8 and Valkey 8 by container, and the Redis of the machine.
     pub const REDIS_LIKE: [Self; 3] = [
-        Self {
-            kind: ServerKind::Redis,
-            origin: Origin::Container,
-        },
-        Self {
-            kind: ServerKind::Valkey,
-            origin: Origin::Container,
-        },
-        Self {
-            kind: ServerKind::Redis,
-            origin: Origin::LocalProcess,
-        },
+        Self::container(ServerKind::Redis),
+        Self::container(ServerKind::Valkey),
+        Self::process(ServerKind::Redis),
     ];
+
+    /// What a driver for etcd has to pass on: etcd 3.5 by container, and the one of the machine.
+    pub const ETCD: [Self; 2] = [Self::container(ServerKind::Etcd), Self::process(ServerKind::Etcd)];
+
+    /// What a driver for ZooKeeper has to pass on: ZooKeeper 3.9 by container, and the one of the machine.
+    pub const ZOOKEEPER: [Self; 2] = [
+        Self::container(ServerKind::ZooKeeper),
+        Self::process(ServerKind::ZooKeeper),
+    ];
+
+    /// What a driver for MySQL has to pass on: MySQL 9 and MariaDB 11 by container, and the MariaDB of the machine.
+    pub const MYSQL_LIKE: [Self; 3] = [
+        Self::container(ServerKind::MySql),
+        Self::container(ServerKind::MariaDb),
+        Self::process(ServerKind::MariaDb),
+    ];
+
+    /// What a driver for PostgreSQL has to pass on: PostgreSQL 17 by container, and the one of the machine.
+    pub const POSTGRES: [Self; 2] = [
+        Self::container(ServerKind::Postgres),
+        Self::process(ServerKind::Postgres),
+    ];
+
+    /// What every driver together has to pass on.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let all = [
+            &Self::REDIS_LIKE[..],
+            &Self::ETCD,
+            &Self::ZOOKEEPER,
+            &Self::MYSQL_LIKE,
+            &Self::POSTGRES,
+        ];
+        all.concat()
+    }
+
+    const fn container(kind: ServerKind) -> Self {
+        Self {
+            kind,
+            origin: Origin::Container,
+        }
+    }
+
+    const fn process(kind: ServerKind) -> Self {
+        Self {
+            kind,
+            origin: Origin::LocalProcess,
+        }
+    }
 
     /// A request for this target's server.
     pub fn request(self) -> ServerRequest {
@@ -62,9 +102,7 @@ impl Target {
             .into_iter()
             .filter(|kind| super::request::given_url(*kind).is_some())
             .collect();
-        planned(all, &leave_out, &with_url, |kind| {
-            process::find(kind.program()).is_some()
-        })
+        planned(all, &leave_out, &with_url, |kind| kind.find_program().is_ok())
     }
 }
 

@@ -1,17 +1,27 @@
 //! Certificates for servers that speak TLS: a certificate authority made for one server and thrown away with it.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
-use super::ServerError;
+use super::{ServerError, engine::USER};
 
-pub(super) const CA: &str = "ca.crt";
+pub(super) const CA: &str = "ca.pem";
 pub(super) const CERT: &str = "server.crt";
 pub(super) const KEY: &str = "server.key";
+/// Both, which is how ZooKeeper wants them.
+pub(super) const PEM: &str = "server.pem";
 
-/// A server's certificate for `localhost` and `127.0.0.1`, and the authority that signed it. All PEM.
+/// A server's certificate for `localhost` and `127.0.0.1`, a client's for the user of the tests, and the authority that
+/// signed both. All PEM.
 #[derive(Clone)]
 pub(super) struct Certificates {
     pub(super) ca: String,
+    pub(super) server: Pair,
+    pub(super) client: Pair,
+}
+
+/// A certificate and its key.
+#[derive(Clone)]
+pub(super) struct Pair {
     pub(super) cert: String,
     pub(super) key: String,
 }
@@ -30,20 +40,34 @@ impl Certificates {
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         authority
             .distinguished_name
-            .push(rcgen::DnType::CommonName, "leasehold test authority");
+            .push(DnType::CommonName, "leasehold test authority");
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
-        let key = KeyPair::generate()?;
-        let cert = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?
-            .signed_by(&key, &authority)?;
+        let pair = |params: CertificateParams| {
+            let key = KeyPair::generate()?;
+            let cert = params.signed_by(&key, &authority)?;
+            Ok::<_, rcgen::Error>(Pair {
+                cert: cert.pem(),
+                key: key.serialize_pem(),
+            })
+        };
+        let mut client = CertificateParams::new([])?;
+        // etcd takes the common name for the user.
+        client.distinguished_name.push(DnType::CommonName, USER);
         Ok(Self {
+            server: pair(CertificateParams::new(["localhost".into(), "127.0.0.1".into()])?)?,
+            client: pair(client)?,
             ca: authority.pem(),
-            cert: cert.pem(),
-            key: key.serialize_pem(),
         })
     }
 
     /// File names and contents, for a folder that the server reads.
-    pub(super) fn files(&self) -> [(&'static str, &str); 3] {
-        [(CA, &self.ca), (CERT, &self.cert), (KEY, &self.key)]
+    pub(super) fn files(&self) -> [(&'static str, String); 4] {
+        let Self { ca, server, .. } = self;
+        [
+            (CA, ca.clone()),
+            (CERT, server.cert.clone()),
+            (KEY, server.key.clone()),
+            (PEM, format!("{}{}", server.cert, server.key)),
+        ]
     }
 }

@@ -153,6 +153,10 @@ impl Victim {
 /// soon after, each time.
 async fn cx2(cx: Context) -> Checked {
     let (a, b, c) = (cx.client().await?, cx.client().await?, cx.client().await?);
+    // Sessions are opened here, and stay.
+    for client in [&a, &b, &c] {
+        is_free_within(client, &cx.name(), cx.slack()).await?;
+    }
     let base = cx.env().tasks().len();
     for victim in [
         Victim::Acquire,
@@ -302,7 +306,7 @@ async fn cx6(cx: Context) -> Checked {
     );
     let ended = in_another_runtime(move || async move {
         let (driver, context) = backend.driver(&lockcore::Env::system()).await?;
-        let manager = Manager::from_arc(driver, context, settings)?;
+        let manager = Manager::from_dyn(driver, context, settings)?;
         let guard = lockcore::LockManager::lock(&manager, &lock)
             .ttl(ttl)
             .try_acquire()

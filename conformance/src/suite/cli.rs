@@ -271,12 +271,11 @@ async fn cl7(cx: Context) -> Checked {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
         let port = listener.local_addr()?.port();
         drop(listener);
-        let scheme = cx
-            .backend()
-            .url()
-            .and_then(|url| Some(url.split_once(':')?.0.to_owned()));
-        let dead = format!("{}://127.0.0.1:{port}", scheme.unwrap_or_default());
-        let running = leasehold(&cx, &["run", "--url", &dead, &name, "--", "true"])?.output();
+        // All else of the URL is as it should be.
+        let mut dead = Url::parse(&cx.backend().url().unwrap_or_default())?;
+        let moved = dead.set_port(Some(port));
+        ensure!(moved.is_ok(), "the backend's URL has no host and port");
+        let running = leasehold(&cx, &["run", "--url", dead.as_str(), &name, "--", "true"])?.output();
         let output = cx.within("the program gives up", PROMPT, running).await??;
         ensure_eq!(output.status.code(), Some(UNREACHABLE));
     }

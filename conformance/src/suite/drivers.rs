@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockcore::driver::{Acquired, Bound, Grant, Intent, Lease, Released, Renewal};
-use lockcore::{Claim, Driver};
+use lockcore::{Claim, Driver, DynDriver};
 
 use crate::context::Context;
 use crate::failure::{Checked, ensure, ensure_eq, fail};
@@ -16,7 +16,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     }),
 ];
 
-async fn granted(driver: &dyn Driver, claim: &Claim, intent: Intent) -> Checked<Grant> {
+async fn granted(driver: &DynDriver, claim: &Claim, intent: Intent) -> Checked<Grant> {
     match driver.acquire(claim, intent).await? {
         Acquired::Granted(grant) => Ok(grant),
         other => fail!("not granted: {other:?}"),
@@ -32,12 +32,12 @@ async fn ex11(cx: Context) -> Checked {
     // Long enough not to be over before it was asked for again, on a slow machine.
     let ttl = cx.renewed_ttl() * 2;
     let claim = cx.claim(&name, ttl)?;
-    let first = granted(&*driver, &claim, Intent::Try).await?;
+    let first = granted(&driver, &claim, Intent::Try).await?;
     let received = cx.now();
     for intent in [Intent::Try, WAIT] {
         cx.sleep(ttl / 5).await;
         let age = cx.now().since(received);
-        let again = granted(&*driver, &claim, intent).await?;
+        let again = granted(&driver, &claim, intent).await?;
         ensure_eq!(again.token, first.token);
         if let Bound::Lease(left) = again.bound {
             // Servers count in milliseconds.
@@ -59,6 +59,10 @@ async fn ex11(cx: Context) -> Checked {
                 break;
             }
             Acquired::Busy(busy) => {
+                if cx.capabilities().sessions {
+                    // Its session lives, and so does it.
+                    driver.release(&claim).await?;
+                }
                 ensure!(
                     age <= ttl + cx.late(),
                     "still there {age:?} after the grant for {ttl:?}"
@@ -83,11 +87,11 @@ async fn ex11(cx: Context) -> Checked {
 /// Some leases of a batch are gone: the answers say which.
 async fn rn14(cx: Context) -> Checked {
     let driver = cx.driver().await?;
-    let ttl = Duration::from_secs(60);
+    let ttl = cx.ttl(Duration::from_secs(60));
     let (mut claims, mut leases) = (Vec::new(), Vec::new());
     for _ in 0..6 {
         let claim = cx.claim(&cx.name(), ttl)?;
-        let grant = granted(&*driver, &claim, Intent::Try).await?;
+        let grant = granted(&driver, &claim, Intent::Try).await?;
         leases.push(Lease::new(claim.clone().into(), grant.token, ttl));
         claims.push(claim);
     }

@@ -4,24 +4,23 @@ use std::time::Duration;
 
 use lockcore::driver::{Acquired, Intent, Lease, Released, Renewal};
 use lockcore::memory::{Call, Fault};
-use lockcore::{ErrorKind, Guard, LossReason, Release, Retry, local_deadline};
+use lockcore::{Driver, ErrorKind, Guard, LossReason, Release, Retry, local_deadline};
 
 use super::common::{expect_error, gets, is_free_within, is_released, refused};
 use crate::context::Context;
 use crate::failure::{Checked, ensure, ensure_eq, fail};
-use crate::scenario::Scenario;
+use crate::scenario::{Need, Scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("EX1", "an_abandoned_lease_ends_on_time", |cx| Box::pin(ex1(cx))),
     Scenario::new("EX2", "a_late_release_frees_nobody_else", |cx| Box::pin(ex2(cx))),
     Scenario::new("EX3", "a_late_renewal_revives_nothing", |cx| Box::pin(ex3(cx))),
+    Scenario::new("EX12", "the_driver_refuses_a_late_renewal", |cx| {
+        Box::pin(ex12(cx))
+    })
+    .needs(&[Need::Leases]),
     Scenario::new("EX4", "odd_ttls_are_rounded_up", |cx| Box::pin(ex4(cx))),
     Scenario::new("EX5", "ttls_out_of_bounds_are_refused", |cx| Box::pin(ex5(cx))),
-    Scenario::left_out(
-        "EX7",
-        "a_dropped_connection_ends_its_session",
-        "no driver whose locks live by a session is built yet",
-    ),
     Scenario::new(
         "EX8",
         "a_grant_that_came_too_late_is_refused_and_cleaned_up",
@@ -99,9 +98,13 @@ async fn ex3(cx: Context) -> Checked {
     ensure!(!held.is_held());
     refused(c.lock(&name)).await?;
     is_released(next).await?;
-    // The engine refuses to ask. The driver itself has to refuse as well.
+    Ok(())
+}
+
+/// The engine does not ask for what is over. The driver itself has to refuse as well.
+async fn ex12(cx: Context) -> Checked {
+    let (name, ttl) = (cx.name(), cx.expiring_ttl());
     let driver = cx.driver().await?;
-    let name = cx.name();
     let (old, new) = (cx.claim(&name, ttl)?, cx.claim(&name, Duration::from_secs(60))?);
     let Acquired::Granted(grant) = driver.acquire(&old, Intent::Try).await? else {
         fail!("a free lock was refused");
@@ -121,7 +124,7 @@ async fn ex3(cx: Context) -> Checked {
         [Renewal::NotHeld]
     );
     ensure_eq!(driver.release(&old).await?, Released::NotHeld);
-    let lease = Lease::new(new.clone().into(), successor.token, Duration::from_secs(60));
+    let lease = Lease::new(new.clone().into(), successor.token, new.ttl);
     ensure_eq!(driver.renew(&[lease]).await?, [Renewal::Renewed]);
     ensure_eq!(driver.release(&new).await?, Released::Released);
     Ok(driver.close().await?)
@@ -209,6 +212,8 @@ async fn ex8(cx: Context) -> Checked {
             // Applied late, so that the lease at the backend outlives ours by as much.
             a.link().next(Call::Acquire, Fault::DelayRequest(ttl));
             let once = a.lock(&name).ttl(ttl).retry(Retry::NONE);
+            // A session goes on meanwhile, and a grant under it is good.
+            let once = once.auto_renew(!cx.capabilities().sessions);
             match how {
                 "acquire" => drop(expect_error(once.acquire().await, ErrorKind::Unavailable)?),
                 "try" => drop(expect_error(once.try_acquire().await, ErrorKind::Unavailable)?),

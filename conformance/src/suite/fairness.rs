@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use lockcore::ErrorKind;
 use lockcore::driver::{Acquired, Intent};
 use lockcore::memory::Call;
+use lockcore::{Driver, ErrorKind};
 
 use super::common::{expect_error, gets, is_free_within, is_released, queue, random, refused};
+use super::reach::Reach;
 use crate::backend::Ability;
 use crate::context::Context;
 use crate::failure::{Checked, ensure, ensure_eq, fail};
@@ -18,11 +19,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("FQ3", "a_dead_waiter_delays_by_its_window", |cx| {
         Box::pin(fq3(cx))
     }),
-    Scenario::left_out(
-        "FQ4",
-        "a_waiter_whose_session_ended_is_told",
-        "no driver whose locks live by a session is built yet",
-    ),
     Scenario::new("FQ5", "a_deleted_queue_forms_again", |cx| Box::pin(fq5(cx)))
         .needs(&[Need::Can(Ability::Wipe)]),
     Scenario::new("FQ6", "a_release_wakes_one", |cx| Box::pin(fq6(cx))).needs(&[Need::Fifo, Need::Push]),
@@ -91,23 +87,23 @@ async fn fq2(cx: Context) -> Checked {
 async fn fq3(cx: Context) -> Checked {
     let mut settings = cx.settings();
     settings.claim_window = Duration::from_millis(500);
-    let (a, dead, live) = (
+    let (a, reach, live) = (
         cx.client().await?,
-        cx.client_with(settings.clone()).await?,
+        Reach::with(&cx, settings.clone()).await?,
         cx.client_with(settings.clone()).await?,
     );
     cx.expect_slow_hand_off();
-    let name = cx.name();
+    let (name, ttl, dead) = (cx.name(), cx.renewed_ttl(), &reach.client);
     let held = a.lock(&name).acquire().await?;
-    let stopped = queue(&cx, &dead, dead.lock(&name)).await?;
+    let stopped = queue(&cx, dead, dead.lock(&name).ttl(ttl)).await?;
     let follower = queue(&cx, &live, live.lock(&name)).await?;
-    dead.link().partition(true);
+    reach.cut_off(true);
     is_released(held).await?;
-    let limit = settings.claim_window + cx.slack();
+    let limit = cx.dead_waiter(&settings, ttl) + cx.slack();
     let held = cx.within("the follower is served", limit, follower).await???;
     // It comes back, late, and stands in the queue again, or is served.
     cx.disturbed();
-    dead.link().partition(false);
+    reach.cut_off(false);
     cx.sleep(Duration::from_millis(300)).await;
     ensure!(!stopped.is_finished(), "granted a turn that was over");
     ensure!(held.is_held());
@@ -116,7 +112,7 @@ async fn fq3(cx: Context) -> Checked {
         .within("the one that came back is served", cx.slack() * 2, stopped)
         .await???;
     // Whose wait is over has left.
-    let brief = queue(&cx, &dead, dead.lock(&name).wait(Duration::from_millis(100))).await;
+    let brief = queue(&cx, dead, dead.lock(&name).wait(Duration::from_millis(100))).await;
     let brief = cx.within("the wait ends", cx.slack(), brief?).await??;
     expect_error(brief, ErrorKind::Timeout)?;
     let follower = queue(&cx, &live, live.lock(&name)).await?;
@@ -186,7 +182,7 @@ async fn fq6(cx: Context) -> Checked {
 /// Tickets that are handed back may be large: those who come after them still come after them.
 async fn fq7(cx: Context) -> Checked {
     let driver = cx.driver().await?;
-    let ttl = Duration::from_secs(60);
+    let ttl = cx.ttl(Duration::from_secs(60));
     for ticket in [(1 << 31) - 1, (1_u64 << 32) - 1, (1 << 53) - 4] {
         let name = cx.name();
         let holder = cx.claim(&name, ttl)?;

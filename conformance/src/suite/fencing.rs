@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockcore::driver::{Acquired, Intent};
-use lockcore::{DistributedLock, Kind, LockManager, Token};
+use lockcore::{Driver, Kind, LockManager, Token};
 
 use super::common::{gets, is_released, queue};
 use crate::backend::Ability;
@@ -103,7 +103,9 @@ async fn fe2(cx: Context) -> Checked {
     let token = held.token();
     for _ in 0..3 {
         held.renew().await?;
-        held.renew_for(ttl * 2).await?;
+        if !cx.capabilities().sessions {
+            held.renew_for(cx.ttl(ttl * 2)).await?;
+        }
         cx.sleep(ttl).await;
         ensure_eq!(held.token(), token);
         if cx.capabilities().inspect {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lockcore::driver::{Acquired, Intent, Released};
 use lockcore::memory::{Call, Fault};
 use lockcore::{
-    DistributedLock, Error, ErrorKind, Guard, Kind, Lock, LockBuilder, LockManager, LossReason, Manager,
-    Release, ReleaseError,
+    DistributedLock, Driver, Error, ErrorKind, Guard, Kind, Lock, LockBuilder, LockManager, LossReason,
+    Manager, Release, ReleaseError,
 };
 
 use super::common::{expect_error, gets, is_free_within, is_pending, is_released, queue, refused};
@@ -41,7 +41,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// A guard can be released once only, by its type; the release of an attempt, any number of times.
 async fn hl1(cx: Context) -> Checked {
     let (driver, name) = (cx.driver().await?, cx.name());
-    let ttl = Duration::from_secs(60);
+    let ttl = cx.ttl(Duration::from_secs(60));
     let (first, second) = (cx.claim(&name, ttl)?, cx.claim(&name, ttl)?);
     let Acquired::Granted(_) = driver.acquire(&first, Intent::Try).await? else {
         fail!("a free lock was refused");
@@ -184,9 +184,11 @@ async fn hl8(cx: Context) -> Checked {
     let (b, name) = (cx.client().await?, cx.name());
     // One whose manager the scenario itself does not keep.
     let env = cx.env().clone();
+    // A session that the other client opens is no task of this one.
+    is_free_within(&b, &name, cx.slack()).await?;
     let before = env.tasks().len();
     let (driver, context) = cx.backend().driver(&env).await?;
-    let manager = Manager::from_arc(driver, context, cx.settings())?;
+    let manager = Manager::from_dyn(driver, context, cx.settings())?;
     let ttl = cx.renewed_ttl();
     let lock = manager.lock(&name).ttl(ttl).build()?;
     let guard = lock.acquire().await?;

@@ -27,8 +27,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::left_out(
         "NM10",
         "numbers_of_other_tools",
-        "it is about PostgreSQL's advisory locks, and no driver for it is built yet",
+        "it is about PostgreSQL's advisory locks: its driver tests it",
     ),
+    Scenario::new("NM11", "bad_names_of_all_sorts_at_once", |cx| Box::pin(nm11(cx))),
 ];
 
 /// All of `names` can be held at once, each is refused to others, and they are listed as what they are.
@@ -364,4 +365,63 @@ async fn nm9(cx: Context) -> Checked {
         ]),
     )
     .await
+}
+
+/// One of every sort that some store folds, cuts, pads, splits or refuses, all held at one time: each is refused to
+/// others, and none is another one.
+async fn nm11(cx: Context) -> Checked {
+    let mut names = owned(&[
+        "Job",
+        "job",
+        "JOB",
+        "jo",
+        "job ",
+        "job  ",
+        " job",
+        "job\t",
+        "job.",
+        "job\0",
+        "job\0 ",
+        "\0job",
+        "job/",
+        "/job",
+        "job//",
+        "job/a",
+        "job:a",
+        "..",
+        "../job",
+        "./job",
+        ".",
+        "/",
+        "{job}",
+        "{}",
+        "{",
+        "j{o}b",
+        "j%6fb",
+        "job%",
+        "job%20",
+        "job_",
+        "job*",
+        "job?",
+        "'job'",
+        "\"job\"",
+        "job;--",
+        "\u{1f512}",
+        "\u{1f513}",
+        "job\u{1f512}",
+        "j\u{f6}b",
+        "jo\u{308}b",
+        "\u{202e}job",
+        "\n",
+        "\u{7f}",
+        "\u{ffff}",
+        "zookeeper",
+        "null",
+    ]);
+    let long = "n".repeat(MAX_NAME_BYTES - 1);
+    names.extend(["a", "b", "A", " ", "\0", "/"].map(|end| format!("{long}{end}")));
+    names.push("N".repeat(MAX_NAME_BYTES));
+    names.push("n".repeat(MAX_NAME_BYTES));
+    names.push(long);
+    are_apart(&cx, &names).await
 }

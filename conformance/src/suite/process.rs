@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockcore::{DistributedLock, Guard};
+use lockcore::Guard;
 
 use super::common::{gets, is_free_within, is_released, random, refused};
 use crate::backend::Ability;
@@ -242,10 +242,12 @@ async fn ex6(cx: Context) -> Checked {
     ensure!(holder.check(held).await?.is_some(), "lost while it was renewed");
     ensure!(!there.is_finished(), "granted while somebody holds it");
     holder.kill().await?;
+    let killed = cx.now();
     holder.report_to(cx.history())?;
     let next = cx
         .within("the waiter in the other process follows", ttl + cx.late(), there)
         .await???;
+    cx.measured("free after SIGKILL", cx.now().since(killed), ttl);
     let Some(next) = next else {
         fail!("a wait without end was over");
     };
@@ -320,8 +322,10 @@ async fn fq9(cx: Context) -> Checked {
             waiting[*index] = None;
         }
         is_released(held).await?;
+        let released = cx.now();
         // Each of them costs its claim window at most.
-        let limit = cx.settings().claim_window * u32::try_from(dead.len())? + cx.slack();
+        let each = cx.dead_waiter(&cx.settings(), cx.renewed_ttl());
+        let limit = each * u32::try_from(dead.len())? + cx.slack();
         for (index, waiting) in waiting.into_iter().enumerate() {
             let Some(waiting) = waiting else { continue };
             let grip = cx.within("the live one is served", limit, waiting).await???;
@@ -332,6 +336,12 @@ async fn fq9(cx: Context) -> Checked {
             ensure!(processes[index].release(grip).await?, "it was not held any more");
         }
         let next = cx.within("the last one is served", limit, last).await???;
+        let took = cx.now().since(released);
+        cx.measured(
+            &format!("served past {} killed waiters", dead.len()),
+            took,
+            cx.renewed_ttl(),
+        );
         is_released(next).await?;
         for worker in &processes {
             worker.kill().await?;
@@ -354,8 +364,14 @@ async fn fq10(cx: Context) -> Checked {
     until_waiting(&cx, &a, &name, 2).await?;
     worker.stop()?;
     is_released(held).await?;
-    let limit = cx.settings().claim_window + cx.slack();
+    let limit = cx.dead_waiter(&cx.settings(), cx.renewed_ttl()) + cx.slack();
+    let released = cx.now();
     let next = cx.within("the next one is served", limit, next).await???;
+    cx.measured(
+        "served past a stopped waiter",
+        cx.now().since(released),
+        cx.renewed_ttl(),
+    );
     // It lost its turn, for which it was not there; it is no overtaking that the other one had it.
     cx.disturbed();
     worker.resume()?;

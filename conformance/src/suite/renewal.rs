@@ -6,6 +6,7 @@ use lockcore::memory::{Call, Fault};
 use lockcore::{ErrorKind, LossReason};
 
 use super::common::{expect_error, gets, is_free_within, is_released, poll_once, refused};
+use super::reach::{Reach, is_of_deletion, is_of_silence};
 use crate::backend::Ability;
 use crate::client::Held;
 use crate::context::Context;
@@ -15,7 +16,7 @@ use crate::scenario::{Need, Scenario};
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("RN1", "held_for_ten_ttls", |cx| Box::pin(rn1(cx))),
     Scenario::new("RN2", "renewal_stops_with_the_lock", |cx| Box::pin(rn2(cx))),
-    Scenario::new("RN4", "failed_renewals_are_survived", |cx| Box::pin(rn4(cx))),
+    Scenario::new("RN4", "failed_renewals_are_survived", |cx| Box::pin(rn4(cx))).needs(&[Need::Leases]),
     Scenario::new("RN5", "a_refused_renewal_is_a_loss", |cx| Box::pin(rn5(cx)))
         .needs(&[Need::Can(Ability::DeleteLock)]),
     Scenario::new("RN6", "unanswered_renewals_are_a_loss_in_time", |cx| {
@@ -30,7 +31,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     }),
     Scenario::new("RN12", "renew_for_sets_the_rest", |cx| Box::pin(rn12(cx))),
     Scenario::new("RN13", "renewal_survives_a_reconnect", |cx| Box::pin(rn13(cx)))
-        .needs(&[Need::Can(Ability::KillConnections)]),
+        .needs(&[Need::OutlivesConnection, Need::Can(Ability::KillConnections)]),
+    Scenario::new("RN15", "a_short_silence_ends_no_session", |cx| Box::pin(rn15(cx)))
+        .needs(&[Need::Sessions]),
 ];
 
 async fn rn1(cx: Context) -> Checked {
@@ -49,12 +52,14 @@ async fn rn1(cx: Context) -> Checked {
 async fn rn2(cx: Context) -> Checked {
     let mut ends = Vec::new();
     for end in ["release", "drop", "cancel", "loss"] {
-        let (client, cx2, name) = (cx.client().await?, cx.clone(), cx.name());
+        let (reach, cx2, name) = (Reach::new(&cx).await?, cx.clone(), cx.name());
         ends.push(cx.spawn(async move {
-            let ttl = cx2.renewed_ttl();
+            let (ttl, client) = (cx2.renewed_ttl(), reach.client.clone());
             let held = client.lock(&name).ttl(ttl).acquire().await?;
             cx2.sleep(ttl).await;
-            ensure!(client.link().calls(Call::Renew) > 0, "it is not renewed at all");
+            // What keeps a session alive is not seen here.
+            let renewed = client.link().calls(Call::Renew) > 0;
+            ensure_eq!(renewed, !cx2.capabilities().sessions);
             match end {
                 "release" => is_released(held).await?,
                 "drop" => drop(held),
@@ -68,9 +73,9 @@ async fn rn2(cx: Context) -> Checked {
                     ensure!(holder.await.is_err());
                 }
                 _ => {
-                    client.link().partition(true);
+                    reach.cut_off(true);
                     held.lost().await;
-                    client.link().partition(false);
+                    reach.cut_off(false);
                 }
             }
             // Clean-up, and answers under way.
@@ -131,24 +136,25 @@ async fn rn5(cx: Context) -> Checked {
         .await?;
     cx.disturbed();
     let reason = cx.within("the loss is told", ttl / 3 + cx.slack(), lost).await?;
-    ensure_eq!(reason, LossReason::Revoked);
+    ensure!(is_of_deletion(&cx, reason), "lost: {reason}");
     ensure!(!held.is_held());
     is_free_within(&b, &name, cx.slack()).await
 }
 
 /// Silence changes nothing: the loss is told by the local deadline, before somebody else can have the lock.
 async fn rn6(cx: Context) -> Checked {
-    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let (reach, b, name) = (Reach::new(&cx).await?, cx.client().await?, cx.name());
+    let a = &reach.client;
     cx.expect_slow_hand_off();
     let ttl = cx.renewed_ttl();
     let held = a.lock(&name).ttl(ttl).acquire().await?;
     cx.sleep(ttl).await;
     let lost = held.lost();
-    a.link().partition(true);
+    reach.cut_off(true);
     let left = held.remaining();
     let waiting = cx.spawn(b.lock(&name).acquire());
     let reason = cx.within("the loss is told", left + cx.slack(), lost).await?;
-    ensure_eq!(reason, LossReason::Unreachable);
+    ensure!(is_of_silence(&cx, reason), "lost: {reason}");
     ensure!(!held.is_held());
     ensure!(
         cx.pick(true, !waiting.is_finished()),
@@ -158,7 +164,7 @@ async fn rn6(cx: Context) -> Checked {
         .within("the next one has it", ttl + cx.late(), waiting)
         .await???;
     ensure!(next.token() > held.token());
-    a.link().partition(false);
+    reach.cut_off(false);
     is_released(next).await
 }
 
@@ -226,7 +232,7 @@ async fn rn11(cx: Context) -> Checked {
         calls <= most,
         "{calls} requests to renew {LOCKS} locks, {most} at most"
     );
-    ensure!(calls > 0);
+    ensure_eq!(calls == 0, cx.capabilities().sessions);
     while !held.is_empty() {
         let some = held.split_off(held.len().saturating_sub(AT_ONCE));
         for released in futures_util::future::join_all(some.into_iter().map(is_released)).await {
@@ -251,11 +257,17 @@ async fn rn12(cx: Context) -> Checked {
         held.renew_for(long).await?;
         let left = held.remaining();
         ensure!(left <= long, "{left:?} are more than {long:?}");
+        // Under a session nothing is sure for longer than that is.
         ensure!(
-            left + cx.slack() + long / 50 >= long,
+            cx.capabilities().sessions || left + cx.slack() + long / 50 >= long,
             "{left:?} are less than {long:?}"
         );
     }
+    let prolonged = a.lock(&cx.name()).ttl(short).auto_renew(false).acquire().await?;
+    prolonged.renew_for(long).await?;
+    cx.sleep(cx.surely_over(short)).await;
+    ensure!(prolonged.is_held(), "the longer term is not longer");
+    is_released(prolonged).await?;
     for bad in [Duration::ZERO, Duration::MAX] {
         expect_error(held.renew_for(bad).await, ErrorKind::Invalid)?;
     }
@@ -272,16 +284,35 @@ async fn rn12(cx: Context) -> Checked {
 /// Connections that the server cuts are made again before a lease runs out.
 async fn rn13(cx: Context) -> Checked {
     let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
-    let ttl = cx.renewed_ttl() * 3;
+    let ttl = cx.ttl(cx.renewed_ttl() * 2);
     let held = a.lock(&name).ttl(ttl).acquire().await?;
     for _ in 0..2 {
         cx.at_home(|backend| async move { backend.kill_connections().await })
             .await?;
-        cx.sleep(ttl / 2).await;
+        cx.sleep(ttl / 3).await;
         ensure!(held.is_held(), "lost by a reconnect");
     }
     cx.sleep(ttl).await;
     ensure!(held.is_held(), "not renewed after a reconnect");
+    refused(b.lock(&name)).await?;
+    is_released(held).await
+}
+
+/// Keep-alives that come to nothing for a while are made up for before the session is over.
+async fn rn15(cx: Context) -> Checked {
+    let (reach, b, name) = (Reach::new(&cx).await?, cx.client().await?, cx.name());
+    let ttl = cx.renewed_ttl();
+    let held = reach.client.lock(&name).ttl(ttl).acquire().await?;
+    let mut lost = Box::pin(held.lost());
+    for _ in 0..2 {
+        cx.sleep(ttl / 2).await;
+        reach.cut_off(true);
+        cx.sleep(ttl / 3).await;
+        reach.cut_off(false);
+    }
+    cx.sleep(ttl * 3 / 2).await;
+    ensure!(held.is_held(), "lost by a short silence");
+    ensure!(poll_once(&mut lost).await.is_pending());
     refused(b.lock(&name)).await?;
     is_released(held).await
 }

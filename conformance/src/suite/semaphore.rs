@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockcore::driver::{Acquired, Intent, Released};
-use lockcore::{ErrorKind, Kind, LockManager, Release, Resource};
+use lockcore::{Driver, ErrorKind, Kind, LockManager, Release, Resource};
 
 use super::common::{expect_error, gets, is_released, queue, refused};
 use super::mutex_like;
+use super::reach::Reach;
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Checked, ensure, ensure_eq, fail};
@@ -103,15 +104,15 @@ async fn sm4(cx: Context) -> Checked {
 }
 
 async fn sm5(cx: Context) -> Checked {
-    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let (reach, b, name) = (Reach::new(&cx).await?, cx.client().await?, cx.name());
     let ttl = cx.renewed_ttl();
     let live = b.semaphore(&name, 1, 2).ttl(ttl).acquire().await?;
-    let dead = a.semaphore(&name, 1, 2).ttl(ttl).acquire().await?;
-    a.link().partition(true);
+    let dead = reach.client.semaphore(&name, 1, 2).ttl(ttl).acquire().await?;
+    reach.cut_off(true);
     refused(b.semaphore(&name, 1, 2)).await?;
     let next = gets(b.semaphore(&name, 1, 2), ttl + cx.late()).await?;
     ensure!(!dead.is_held() && live.is_held());
-    a.link().partition(false);
+    reach.cut_off(false);
     is_released(next).await?;
     is_released(live).await
 }

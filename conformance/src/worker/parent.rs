@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use lockcore::Env;
+use lockcore::{Env, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command as Process};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::{ASSIGNMENT, Answer, Assignment, Command, Line, Order};
 use crate::context::Context;
 use crate::failure::{Checked, Failure, fail};
-use crate::history::History;
+use crate::history::{Event, History};
 
 /// How long a worker may take to start and connect.
 const START: Duration = Duration::from_secs(30);
@@ -47,6 +47,8 @@ pub struct Worker {
     waiting: Waiting,
     last: AtomicU64,
     history: PathBuf,
+    /// When it was killed.
+    killed: OnceLock<Instant>,
     _folder: TempDir,
     env: Env,
 }
@@ -99,6 +101,7 @@ impl Context {
             waiting,
             last: AtomicU64::new(0),
             history: assignment.history,
+            killed: OnceLock::new(),
             _folder: folder,
             env: self.env().clone(),
         };
@@ -219,7 +222,10 @@ impl Worker {
     /// # Errors
     /// When it cannot be killed.
     pub async fn kill(&self) -> Checked {
-        Ok(self.process.lock().await.kill().await?)
+        let mut process = self.process.lock().await;
+        // It can do nothing more from here on, and what it held is nobody's.
+        self.killed.set(self.env.now()).ok();
+        Ok(process.kill().await?)
     }
 
     /// Lets it end at once, in the middle of whatever it does, and waits until it is gone.
@@ -264,7 +270,22 @@ impl Worker {
     /// # Errors
     /// When its file cannot be read.
     pub fn report_to(&self, history: &History) -> Checked {
-        Ok(history.read(&self.history)?)
+        let own = History::new();
+        own.read(&self.history)?;
+        let events = own.events();
+        if let Some(killed) = self.killed.get() {
+            for event in &events {
+                if let Event::Held { key, token, .. } = event {
+                    history.record(Event::Ended {
+                        key: key.clone(),
+                        token: *token,
+                        at: killed.as_nanos(),
+                    });
+                }
+            }
+        }
+        events.into_iter().for_each(|event| history.record(event));
+        Ok(())
     }
 }
 

@@ -1,12 +1,12 @@
 //! Bugs in leases: who holds, for how long, and how it ends.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lockcore::driver::{Acquired, Bound, Busy, Grant, Intent, Lease, Released, Renewal};
-use lockcore::{AttemptId, Claim, Error, ErrorKind, Kind, Resource, Result, Session};
+use lockcore::{AttemptId, Claim, Driver, Error, ErrorKind, Kind, Resource, Result, Session};
 
 use crate::mutation::{Connection, Mutation, lock};
 
@@ -54,8 +54,7 @@ impl Mutation for OwnerPerConnection {
     }
 
     async fn renew(&self, to: &Connection, leases: &[Lease]) -> Result<Vec<Renewal>> {
-        let owned =
-            |lease: &Lease| Lease::new(Arc::new(Self::owner(to, &lease.claim)), lease.token, lease.ttl);
+        let owned = |lease: &Lease| Lease::new(Self::owner(to, &lease.claim).into(), lease.token, lease.ttl);
         to.driver
             .renew(&leases.iter().map(owned).collect::<Vec<_>>())
             .await
@@ -88,7 +87,7 @@ impl Mutation for IdPerRequest {
     }
 
     async fn renew(&self, to: &Connection, leases: &[Lease]) -> Result<Vec<Renewal>> {
-        let last = |lease: &Lease| Lease::new(Arc::new(self.last(&lease.claim)), lease.token, lease.ttl);
+        let last = |lease: &Lease| Lease::new(self.last(&lease.claim).into(), lease.token, lease.ttl);
         to.driver
             .renew(&leases.iter().map(last).collect::<Vec<_>>())
             .await
@@ -133,7 +132,7 @@ impl Mutation for StoresAnotherTtl {
     }
 
     async fn renew(&self, to: &Connection, leases: &[Lease]) -> Result<Vec<Renewal>> {
-        let stored = |lease: &Lease| Lease::new(Arc::clone(&lease.claim), lease.token, (self.0)(lease.ttl));
+        let stored = |lease: &Lease| Lease::new(lease.claim.clone(), lease.token, (self.0)(lease.ttl));
         to.driver
             .renew(&leases.iter().map(stored).collect::<Vec<_>>())
             .await
@@ -154,7 +153,7 @@ impl Mutation for ReplayExtends {
         if lock(&self.0).insert(claim.attempt) {
             return Ok(answer);
         }
-        let lease = Lease::new(Arc::new(claim.clone()), grant.token, claim.ttl);
+        let lease = Lease::new(claim.clone().into(), grant.token, claim.ttl);
         to.driver.renew(&[lease]).await?;
         Ok(Acquired::Granted(Grant::lease(grant.token, claim.ttl)))
     }
@@ -215,7 +214,7 @@ impl Mutation for RenewsByName {
     async fn renew(&self, to: &Connection, leases: &[Lease]) -> Result<Vec<Renewal>> {
         let by_name = |lease: &Lease| {
             let holder = lock(&self.0).get(&lease.claim.resource).cloned();
-            let holder = holder.map_or_else(|| Arc::clone(&lease.claim), Arc::new);
+            let holder = holder.map_or_else(|| lease.claim.clone(), Into::into);
             Lease::new(holder, lease.token, lease.ttl)
         };
         to.driver

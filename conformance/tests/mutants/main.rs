@@ -14,6 +14,7 @@ mod leases;
 mod mutation;
 mod names;
 mod queues;
+mod sessions;
 mod table;
 mod tokens;
 
@@ -29,7 +30,11 @@ type Rejections = BTreeMap<&'static str, String>;
 
 fn rejections(mutant: &Mutant) -> Rejections {
     let endless = table::endless(mutant.name);
-    let outcomes = run(backend(mutant), |scenario| !endless.contains(&scenario.id));
+    // Ten thousand grants are as much as all the others together: only for those that it is to reject.
+    let long = |id| id == "FE3" && !mutant.by.contains(&id) && !mutant.what.is_empty();
+    let outcomes = run(backend(mutant), |scenario| {
+        !endless.contains(&scenario.id) && !long(scenario.id)
+    });
     let failed = outcomes.into_iter().filter_map(|outcome| match outcome.verdict {
         Verdict::Failed(message) => Some((outcome.scenario.id, message)),
         _ => None,
@@ -39,8 +44,10 @@ fn rejections(mutant: &Mutant) -> Rejections {
 
 #[test]
 fn the_unchanged_driver_passes() {
-    let rejected = rejections(&table::UNCHANGED);
-    assert!(rejected.is_empty(), "{rejected:#?}");
+    for unchanged in &table::UNCHANGED {
+        let rejected = rejections(unchanged);
+        assert!(rejected.is_empty(), "{}: {rejected:#?}", unchanged.name);
+    }
 }
 
 #[test]
@@ -48,6 +55,7 @@ fn every_mutant_is_rejected() {
     let wanted = std::env::var("LEASEHOLD_MUTANT").ok();
     let mutants: Vec<_> = table::MUTANTS
         .iter()
+        .chain(table::ON_SESSIONS)
         .filter(|mutant| wanted.as_ref().is_none_or(|wanted| wanted == mutant.name))
         .collect();
     assert!(!mutants.is_empty(), "no mutant has this name: {wanted:?}");

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use leasehold_conformance::{Ability, Backend, Clock, MemoryBackend};
+use leasehold_conformance::{Ability, Backend, Budget, Clock, Counters, Link, MemoryBackend};
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
-use lockcore::memory::CAPABILITIES;
-use lockcore::{Capabilities, Claim, Driver, DriverContext, Env, Namespace, Resource, Result, Signals};
+use lockcore::{
+    AttemptId, Capabilities, Claim, Driver, DriverContext, DynDriver, Env, Namespace, Resource, Result,
+    Signals,
+};
 
 /// A row of the table.
 pub(crate) struct Mutant {
@@ -18,6 +20,8 @@ pub(crate) struct Mutant {
     pub(crate) what: &'static str,
     /// The scenarios that have to reject it.
     pub(crate) by: &'static [&'static str],
+    /// Do its locks live by sessions?
+    pub(crate) sessions: bool,
     /// Makes it, once for each scenario: all connections of a scenario share it.
     pub(crate) make: fn() -> Arc<dyn Mutation>,
 }
@@ -28,7 +32,7 @@ pub(crate) struct Connection {
     pub(crate) env: Env,
     pub(crate) signals: Signals,
     /// The driver that does it right.
-    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) driver: DynDriver,
 }
 
 /// What a mutant does differently. The default of each method is to do it right.
@@ -58,6 +62,9 @@ pub(crate) trait Mutation: Send + Sync + 'static {
     fn resource(&self, resource: &Resource) -> Resource {
         resource.clone()
     }
+
+    /// The server removes what is not used.
+    fn clean_up(&self) {}
 
     /// Called for each new connection.
     fn connected(&self, to: &Connection) {
@@ -92,14 +99,13 @@ impl Mutated {
     }
 }
 
-#[async_trait]
 impl Driver for Mutated {
     fn backend(&self) -> &'static str {
         "mutant"
     }
 
     fn capabilities(&self) -> Capabilities {
-        CAPABILITIES
+        self.connection.driver.capabilities()
     }
 
     async fn acquire(&self, claim: &Claim, intent: Intent) -> Result<Acquired> {
@@ -115,7 +121,7 @@ impl Driver for Mutated {
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {
         let mut leases = leases.to_vec();
         for lease in &mut leases {
-            lease.claim = Arc::new(self.claim(&lease.claim));
+            lease.claim = self.claim(&lease.claim).into();
         }
         self.mutation.renew(&self.connection, &leases).await
     }
@@ -159,10 +165,15 @@ impl fmt::Debug for Mutants {
 }
 
 pub(crate) fn backend(mutant: &Mutant) -> Arc<dyn Backend> {
+    let memory = MemoryBackend::new(Clock::Virtual);
     Arc::new(Mutants {
         name: mutant.name,
         make: mutant.make,
-        memory: Arc::new(MemoryBackend::new(Clock::Virtual)),
+        memory: Arc::new(if mutant.sessions {
+            memory.with_connections("memory-connection")
+        } else {
+            memory
+        }),
         mutation: (mutant.make)(),
         connections: AtomicU64::new(0),
     })
@@ -175,11 +186,15 @@ impl Backend for Mutants {
     }
 
     fn capabilities(&self) -> Capabilities {
-        CAPABILITIES
+        self.memory.capabilities()
     }
 
-    async fn driver(&self, env: &Env) -> Result<(Arc<dyn Driver>, DriverContext)> {
-        let (driver, context) = self.memory.driver(env).await?;
+    async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
+        self.driver_by(env, &Link::default()).await
+    }
+
+    async fn driver_by(&self, env: &Env, link: &Link) -> Result<(DynDriver, DriverContext)> {
+        let (driver, context) = self.memory.driver_by(env, link).await?;
         let connection = Connection {
             id: self.connections.fetch_add(1, Ordering::Relaxed),
             env: env.clone(),
@@ -193,7 +208,7 @@ impl Backend for Mutants {
             DriverContext::new(env.clone())
         };
         let mutation = Arc::clone(&self.mutation);
-        Ok((Arc::new(Mutated { connection, mutation }), context))
+        Ok((DynDriver::new(Mutated { connection, mutation }), context))
     }
 
     fn abilities(&self) -> Vec<Ability> {
@@ -219,6 +234,41 @@ impl Backend for Mutants {
 
     async fn delete_lock(&self, resource: &Resource) -> Result<()> {
         self.memory.delete_lock(&self.mutation.resource(resource)).await
+    }
+
+    async fn delete_waiter(&self, resource: &Resource, attempt: AttemptId) -> Result<()> {
+        let resource = self.mutation.resource(resource);
+        self.memory.delete_waiter(&resource, attempt).await
+    }
+
+    async fn end_session(&self, resource: &Resource, attempt: AttemptId) -> Result<()> {
+        let resource = self.mutation.resource(resource);
+        self.memory.end_session(&resource, attempt).await
+    }
+
+    fn session_is_connection(&self) -> bool {
+        self.memory.session_is_connection()
+    }
+
+    async fn kill_connections(&self) -> Result<()> {
+        self.memory.kill_connections().await
+    }
+
+    async fn clean_up(&self, namespace: &Namespace) -> Result<()> {
+        self.mutation.clean_up();
+        self.memory.clean_up(namespace).await
+    }
+
+    async fn usage(&self) -> Result<Vec<(&'static str, u64)>> {
+        self.memory.usage().await
+    }
+
+    async fn counters(&self) -> Result<Counters> {
+        self.memory.counters().await
+    }
+
+    fn budget(&self) -> Budget {
+        self.memory.budget()
     }
 
     async fn residue(&self, namespace: &Namespace) -> Result<Vec<String>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockcore::driver::{Acquired, Grant, Intent, Released};
-use lockcore::{AttemptId, Claim, Kind, Resource, Result, Signals, Token};
+use lockcore::{AttemptId, Claim, Driver, Kind, Resource, Result, Signals, Token};
 
 use crate::mutation::{Connection, Mutation, lock};
 

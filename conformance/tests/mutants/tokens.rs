@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Occupant, Released, Renewal};
-use lockcore::{AttemptId, Claim, Resource, Result, Token};
+use lockcore::{AttemptId, Claim, Driver, Resource, Result, Token};
 
 use crate::mutation::{Connection, Mutation, lock};
 
@@ -14,6 +14,7 @@ use crate::mutation::{Connection, Mutation, lock};
 pub(crate) enum Forgets {
     AtRelease,
     WhenTakenByForce,
+    AtCleanUp,
 }
 
 /// Counts tokens by itself, for each name from one.
@@ -67,6 +68,12 @@ impl Mutation for OwnTokens {
             self.forget(&claim.resource);
         }
         Ok(released)
+    }
+
+    fn clean_up(&self) {
+        if self.forgets == Forgets::AtCleanUp {
+            lock(&self.last).clear();
+        }
     }
 
     async fn inspect(&self, to: &Connection, resource: &Resource) -> Result<Inspection> {

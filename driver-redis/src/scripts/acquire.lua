@@ -4,16 +4,17 @@
 -- Returns {1, token, ttl}, {0, rank or -1, ticket, ms left, holder's record without the attempt},
 --         {2, queue} when it is full, or {3} when it has to be called again.
 local id = ARGV[1]
-local found = redis.call('MGET', KEYS[1], KEYS[2])
-local lease = found[1]
+local lease = redis.call('GET', KEYS[1])
+local fence = redis.call('GET', KEYS[2])
 local reserved = lease == '!' .. id
 if lease and string.sub(lease, 1, 33) == id .. '|' then
   return {1, tonumber(string.match(lease, '^(%d+)', 34)), redis.call('PTTL', KEYS[1])}
 end
 
-local now = micros()
+local now, since = micros()
+local quiet = is_quiet(fence)
 local queued = false
-if not lease then
+if not lease and not quiet then
   local first = offer(now, ARGV[6], id)
   if first == false then return {3} end
   queued = first == id
@@ -21,14 +22,17 @@ if not lease then
 end
 
 if reserved or not lease then
-  local token = now
-  local last = tonumber(found[2] or 0)
-  if last >= token then token = last + 1 end
-  local text = string.format('%.0f', token)
-  redis.call('SET', KEYS[1], table.concat({id, text, string.format('%.0f', now), ARGV[5], ARGV[8]}, '|'), 'PX', ARGV[2])
+  local token, text = now, since
+  local last = tonumber(string.match(fence or '', '^%d+') or 0)
+  if last >= token then
+    token = last + 1
+    text = string.format('%.0f', token)
+  end
+  redis.call('SET', KEYS[1], table.concat({id, text, since, ARGV[5], ARGV[8]}, '|'), 'PX', ARGV[2])
+  if queued then leave(id) end
+  if not quiet and redis.call('ZCARD', KEYS[4]) > 0 then text = text .. '+' end
   -- A day past its last use the token is forgotten: the clock alone keeps tokens growing then.
   redis.call('SET', KEYS[2], text, 'PX', 86400000)
-  if queued then leave(id) end
   return {1, token, tonumber(ARGV[2])}
 end
 
@@ -55,6 +59,8 @@ if not rank then
     end
     if size >= tonumber(ARGV[7]) then return {2, size} end
   end
+  -- Before it is true.
+  if quiet then redis.call('SET', KEYS[2], fence .. '+', 'PX', 86400000) end
   if ARGV[3] == '0' and not ticket then
     -- As tokens: never behind the clock, so that a ticket from before a loss of data is still an early one.
     local last = size > 0 and tonumber(redis.call('ZRANGE', KEYS[4], -1, -1, 'WITHSCORES')[2]) or 0

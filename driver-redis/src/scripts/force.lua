@@ -8,5 +8,5 @@ if lease then
   local id, channel = string.match(lease, '^(%x+)|%d+|%d+|([^|]+)|')
   if id then redis.call('PUBLISH', channel, 'w' .. id) end
 end
-local more = offer(micros(), ARGV[1], '') == false
+local more = offer(nil, ARGV[1], '') == false
 return {lease and 1 or 0, more and 1 or 0}

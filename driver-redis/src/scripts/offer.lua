@@ -1,13 +1,19 @@
 -- Leasehold, layout 1. The keys of every script but renew, all in one slot:
 --   KEYS[1] lease    string  attempt|token|since_us|channel|details, or !attempt: reserved for a waiter that was woken
---   KEYS[2] fence    string  the last token
+--   KEYS[2] fence    string  the last token, and a '+' unless it is sure that nobody waits
 --   KEYS[3] waiters  hash    attempt -> deadline_us|ticket|channel
 --   KEYS[4] queue    zset    attempt by ticket
 -- This part precedes the scripts that may find the lock free. At maxmemory they do all that frees memory.
 
+-- As a number and as digits.
 local function micros()
   local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
+  return time[1] * 1000000 + time[2], time[1] .. string.sub('00000' .. time[2], -6)
+end
+
+-- Is it sure that nobody waits? Without a fence it is not.
+local function is_quiet(fence)
+  return fence and string.byte(fence, -1) ~= 43
 end
 
 local function leave(id)
@@ -23,13 +29,15 @@ end
 
 -- Offers the free lock to the queue: the first live waiter leaves it for a reservation and is woken; the two after it are
 -- told to stand by for its end, the third in case that the second is as dead as the first and the server does not know it
--- yet. The dead are dropped, `me` is not. Who does not take its turn has to come again, with its ticket.
+-- yet. The dead are dropped, `me` is not. Who does not take its turn has to come again, with its ticket. `now` may be nil:
+-- where nobody waits the clock is not asked.
 -- Returns whose turn it is (me, when the caller comes first), nil when nobody waits, false when there is more to drop.
 local function offer(now, window, me)
   for _ = 1, 64 do
     local ids = redis.call('ZRANGE', KEYS[4], 0, 2)
     local first = ids[1]
     if not first or first == me then return first end
+    now = now or micros()
     local records = redis.call('HMGET', KEYS[3], unpack(ids))
     local dropped = false
     -- The last before the first: what a script writes last, the server sends first.

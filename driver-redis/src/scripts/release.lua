@@ -2,18 +2,19 @@
 -- ARGV: 1 attempt, 2 claim window in ms
 -- Returns {1 when it held the lock else 0, 1 when it has to be called again else 0}.
 local id = ARGV[1]
-local lease = redis.call('GETRANGE', KEYS[1], 0, 32)
-local held = lease == id .. '|'
+local lease = redis.call('GET', KEYS[1])
+local held = lease and string.sub(lease, 1, 33) == id .. '|'
 if held then
   -- First, so that a full server frees it, and counts what follows as part of a write that it let begin.
   redis.call('DEL', KEYS[1])
+  if is_quiet(redis.call('GET', KEYS[2])) then return {1, 0} end
 else
   leave(id)
   if lease == '!' .. id then
     redis.call('DEL', KEYS[1])
-  elseif lease ~= '' then
+  elseif lease then
     return {0, 0}
   end
 end
-local more = offer(micros(), ARGV[2], '') == false
+local more = offer(nil, ARGV[2], '') == false
 return {held and 1 or 0, more and 1 or 0}

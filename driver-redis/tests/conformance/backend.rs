@@ -2,16 +2,23 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold_conformance::servers::{Origin, Server, ServerError, Target};
-use leasehold_conformance::{Ability, Backend};
+use leasehold_conformance::{Ability, Backend, Budget, Counters};
 use leasehold_driver_redis::redis::aio::MultiplexedConnection;
-use leasehold_driver_redis::redis::{Client, FromRedisValue, RedisError, cmd};
+use leasehold_driver_redis::redis::{Client, FromRedisValue};
 use leasehold_driver_redis::{RedisConfig, RedisDriver};
 use lockcore::{
-    Capabilities, Driver, DriverContext, Endpoint, Env, Error, ErrorKind, Namespace, Resource, Result,
+    AttemptId, Capabilities, DriverContext, DynDriver, Endpoint, Env, Error, ErrorKind, Namespace, Resource,
+    Result,
 };
+
+use crate::admin::{self, failed, run};
+
+/// More than the whole suite writes.
+const DISK: u64 = 256 << 20;
 
 /// One server, started before the first scenario, or one that runs already.
 #[derive(Debug)]
@@ -62,9 +69,9 @@ impl RedisBackend {
 
     async fn connect(&self) -> Result<MultiplexedConnection> {
         let url = self.url().unwrap_or_default();
-        let client = Client::open(url).map_err(of_the_administrator)?;
+        let client = Client::open(url).map_err(failed)?;
         let connecting = client.get_multiplexed_async_connection();
-        connecting.await.map_err(of_the_administrator)
+        connecting.await.map_err(failed)
     }
 
     /// What an administrator does, on a connection of its own.
@@ -76,16 +83,6 @@ impl RedisBackend {
         let pattern = format!("leasehold:1:{}:*", namespace.key());
         self.admin(&["KEYS", &pattern]).await
     }
-}
-
-async fn run<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: &[&str]) -> Result<T> {
-    let (name, arguments) = command.split_first().unwrap_or((&"PING", &[]));
-    let answer = cmd(name).arg(arguments).query_async(connection).await;
-    answer.map_err(of_the_administrator)
-}
-
-fn of_the_administrator(error: RedisError) -> Error {
-    Error::new(ErrorKind::Unavailable, "the administrator's command failed").with_source(error)
 }
 
 fn of_the_server(error: ServerError) -> Error {
@@ -102,14 +99,14 @@ impl Backend for RedisBackend {
         Capabilities::MUTEX.with_renew_batch(1_000)
     }
 
-    async fn driver(&self, env: &Env) -> Result<(Arc<dyn Driver>, DriverContext)> {
+    async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let url = self.url().unwrap_or_default();
         let mut endpoint = Endpoint::parse(&url)?;
         let config = RedisConfig::from_endpoint(&mut endpoint)?;
         endpoint.finish()?;
         let context = DriverContext::new(env.clone());
         let driver = RedisDriver::connect(config, context.clone()).await?;
-        Ok((Arc::new(driver), context))
+        Ok((DynDriver::new(driver), context))
     }
 
     fn abilities(&self) -> Vec<Ability> {
@@ -117,6 +114,7 @@ impl Backend for RedisBackend {
             Ability::Processes,
             Ability::Network,
             Ability::DeleteLock,
+            Ability::DeleteWaiter,
             Ability::Residue,
             Ability::Logins,
         ];
@@ -126,9 +124,19 @@ impl Backend for RedisBackend {
                 Ability::Stop,
                 Ability::Pause,
                 Ability::KillConnections,
+                Ability::KillConnection,
                 Ability::Wipe,
+                Ability::CleanUp,
+                Ability::Usage,
+                Ability::Counters,
                 Ability::LimitClients,
             ]);
+        }
+        if self.target.origin == Origin::LocalProcess {
+            abilities.push(Ability::StepClock);
+            if admin::is_root() {
+                abilities.push(Ability::FillDisk);
+            }
         }
         abilities
     }
@@ -140,6 +148,12 @@ impl Backend for RedisBackend {
             request = request
                 .own()
                 .args(["--appendonly", "yes", "--appendfsync", "always"]);
+        }
+        if self.target.origin == Origin::LocalProcess {
+            request = request.wall_clock();
+            if admin::is_root() {
+                request = request.disk_limit(DISK);
+            }
         }
         let server = request.start().await.map_err(of_the_server)?;
         *lock(&self.place) = Place::Server(Arc::new(server));
@@ -188,6 +202,25 @@ impl Backend for RedisBackend {
         self.server()?.resume().await.map_err(of_the_server)
     }
 
+    async fn fill_disk(&self) -> Result<()> {
+        self.server()?.fill_disk().await.map_err(of_the_server)
+    }
+
+    /// A server that may not acknowledge what is not on the disk ends when it cannot write, and is started again.
+    async fn free_disk(&self) -> Result<()> {
+        let server = self.server()?;
+        server.free_disk().await.map_err(of_the_server)?;
+        if self.admin::<String>(&["PING"]).await.is_err() {
+            server.stop().await.map_err(of_the_server)?;
+            server.start_again().await.map_err(of_the_server)?;
+        }
+        Ok(())
+    }
+
+    async fn step_clock(&self, by: Duration, forward: bool) -> Result<()> {
+        self.server()?.step_clock(by, forward).map_err(of_the_server)
+    }
+
     async fn kill_connections(&self) -> Result<()> {
         for kind in ["pubsub", "normal"] {
             let killed = ["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"];
@@ -219,9 +252,38 @@ impl Backend for RedisBackend {
     }
 
     async fn delete_lock(&self, resource: &Resource) -> Result<()> {
-        let (namespace, kind) = (resource.namespace().key(), resource.kind().code());
-        let lease = format!("leasehold:1:{namespace}:{kind}:{{{}}}:L", resource.key());
+        let lease = admin::base(resource) + "L";
         self.admin::<u64>(&["DEL", &lease]).await.map(drop)
+    }
+
+    async fn delete_waiter(&self, resource: &Resource, attempt: AttemptId) -> Result<()> {
+        let (base, attempt) = (admin::base(resource), attempt.to_hex());
+        self.admin::<u64>(&["ZREM", &format!("{base}Q"), &attempt])
+            .await?;
+        self.admin::<u64>(&["HDEL", &format!("{base}W"), &attempt])
+            .await
+            .map(drop)
+    }
+
+    async fn kill_connection(&self, nth: usize) -> Result<bool> {
+        admin::kill(&mut self.connect().await?, nth).await
+    }
+
+    async fn clean_up(&self, namespace: &Namespace) -> Result<()> {
+        let pattern = format!("leasehold:1:{}:*:F", namespace.key());
+        admin::clean_up(&mut self.connect().await?, &pattern).await
+    }
+
+    async fn usage(&self) -> Result<Vec<(&'static str, u64)>> {
+        admin::usage(&mut self.connect().await?).await
+    }
+
+    async fn counters(&self) -> Result<Counters> {
+        admin::counters(&mut self.connect().await?).await
+    }
+
+    fn budget(&self) -> Budget {
+        admin::BUDGET
     }
 
     async fn residue(&self, namespace: &Namespace) -> Result<Vec<String>> {

@@ -1,6 +1,7 @@
 //! The conformance suite on Redis and Valkey, from each place where a server can be had: see
 //! `leasehold_conformance::servers` for how to choose.
 
+mod admin;
 mod backend;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@
 
 mod access;
 mod administration;
+mod doctor;
 mod faults;
 mod handoff;
 mod model;

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use leasehold_conformance::{Ability, Backend};
 use leasehold_driver_sqlite::{SqliteConfig, SqliteDriver};
 use lockcore::{
-    Capabilities, Driver, DriverContext, Endpoint, Env, Error, ErrorKind, Namespace, Resource, Result,
+    AttemptId, Capabilities, Driver, DriverContext, DynDriver, Endpoint, Env, Error, ErrorKind, Namespace,
+    Resource, Result,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -60,6 +61,11 @@ impl SqliteBackend {
     }
 }
 
+fn key(resource: &Resource) -> String {
+    let (namespace, kind) = (resource.namespace().key(), resource.kind().code());
+    format!("{namespace}/{kind}/{}", resource.key())
+}
+
 #[async_trait]
 impl Backend for SqliteBackend {
     fn name(&self) -> String {
@@ -70,11 +76,11 @@ impl Backend for SqliteBackend {
         self.capabilities
     }
 
-    async fn driver(&self, env: &Env) -> Result<(Arc<dyn Driver>, DriverContext)> {
+    async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let config = SqliteConfig::new(&self.path)?.push(self.push);
         let context = DriverContext::new(env.clone());
         let driver = SqliteDriver::open(config, context.clone()).await?;
-        Ok((Arc::new(driver), context))
+        Ok((DynDriver::new(driver), context))
     }
 
     fn abilities(&self) -> Vec<Ability> {
@@ -82,7 +88,10 @@ impl Backend for SqliteBackend {
             Ability::Processes,
             Ability::Wipe,
             Ability::DeleteLock,
+            Ability::DeleteWaiter,
+            Ability::CleanUp,
             Ability::Residue,
+            Ability::Usage,
         ]
     }
 
@@ -121,8 +130,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn delete_lock(&self, resource: &Resource) -> Result<()> {
-        let (namespace, kind) = (resource.namespace().key(), resource.kind().code());
-        let key = format!("{namespace}/{kind}/{}", resource.key());
+        let key = key(resource);
         self.sql(async |connection| {
             sqlx::query("DELETE FROM leasehold_lock WHERE key = $1")
                 .bind(key)
@@ -131,6 +139,39 @@ impl Backend for SqliteBackend {
         })
         .await
         .map(drop)
+    }
+
+    async fn delete_waiter(&self, resource: &Resource, attempt: AttemptId) -> Result<()> {
+        let key = key(resource);
+        self.sql(async |connection| {
+            sqlx::query("DELETE FROM leasehold_waiter WHERE key = $1 AND attempt = $2")
+                .bind(key)
+                .bind(attempt.to_hex())
+                .execute(connection)
+                .await
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn clean_up(&self, namespace: &Namespace) -> Result<()> {
+        const IDLE: &str = "DELETE FROM leasehold_lock \
+             WHERE owner IS NULL AND substr(key, 1, length($1)) = $1 \
+             AND NOT EXISTS (SELECT 1 FROM leasehold_waiter WHERE leasehold_waiter.key = leasehold_lock.key)";
+        let prefix = format!("{}/", namespace.key());
+        self.sql(async |connection| sqlx::query(IDLE).bind(prefix).execute(connection).await)
+            .await
+            .map(drop)
+    }
+
+    async fn usage(&self) -> Result<Vec<(&'static str, u64)>> {
+        const ROWS: &str = "SELECT (SELECT count(*) FROM leasehold_waiter), \
+             (SELECT count(*) FROM leasehold_lock WHERE owner IS NOT NULL)";
+        let (waiters, owners): (i64, i64) = self
+            .sql(async |connection| sqlx::query_as(ROWS).fetch_one(connection).await)
+            .await?;
+        let rows = [waiters, owners].map(|rows| rows.try_into().unwrap_or(u64::MAX));
+        Ok(["waiters", "owners"].into_iter().zip(rows).collect())
     }
 
     async fn residue(&self, namespace: &Namespace) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@
 )]
 
 mod cancel;
+mod doctor;
 mod file;
 #[cfg(unix)]
 mod handoff;

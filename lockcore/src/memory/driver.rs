@@ -3,13 +3,12 @@
 use std::future::pending;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::faults::{Call, Fault};
 use super::model::{ClientId, Model, Now, WakeUp};
 use super::store::MemoryStore;
 use crate::capability::{Capabilities, ExpiryClock, Failover, FencingSource};
 use crate::claim::Claim;
+use crate::diagnosis::Diagnosis;
 use crate::driver::{Acquired, Driver, Inspection, Intent, Lease, Listed, Released, Renewal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Namespace, Resource};
@@ -96,7 +95,6 @@ impl Drop for MemoryDriver {
     }
 }
 
-#[async_trait]
 impl Driver for MemoryDriver {
     fn backend(&self) -> &'static str {
         "memory"
@@ -150,6 +148,18 @@ impl Driver for MemoryDriver {
 
     async fn ping(&self) -> Result<()> {
         self.request(Call::Other, |_, _, _| ()).await
+    }
+
+    async fn diagnose(&self) -> Result<Diagnosis> {
+        self.request(Call::Other, |_, _, _| {
+            let mut diagnosis = Diagnosis::new("memory", Some(env!("CARGO_PKG_VERSION")));
+            diagnosis.note(
+                "process",
+                "locks live in this process and end with it: other processes have locks of their own",
+            );
+            diagnosis
+        })
+        .await
     }
 
     async fn close(&self) -> Result<()> {

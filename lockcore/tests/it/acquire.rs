@@ -1,5 +1,5 @@
 use lockcore::memory::{Call, Fault};
-use lockcore::{DistributedLock, ErrorKind, LockManager, Retry, Wait};
+use lockcore::{ErrorKind, LockManager, Retry, Wait};
 
 use crate::{World, ms, secs};
 

@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use lockcore::{DistributedLock, LockManager};
+use lockcore::LockManager;
+use lockcore::memory::{Call, Fault};
 
 use crate::{World, ms, secs};
 
@@ -129,4 +130,25 @@ async fn a_thousand_cancelled_waiters_leave_nothing() {
 async fn guard_status(manager: &lockcore::Manager) -> (usize, u64) {
     let status = manager.lock("a").inspect().await.unwrap();
     (status.holders.len(), status.waiters)
+}
+
+/// It is applied after the release that was to undo it.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_arrives_after_its_release_leaves_nothing() {
+    let world = World::new();
+    let manager = world.manager();
+    world
+        .store
+        .script(Call::Acquire, [Some(Fault::DelayRequest(secs(10)))]);
+    let lock = manager.lock("a").ttl(secs(60)).build().unwrap();
+    assert!(!poll_times(&world, lock.acquire(), 2).await);
+    world.env.sleep(secs(9)).await;
+    assert_eq!(
+        world.store.calls(Call::Release),
+        1,
+        "nobody waits for it that long"
+    );
+    world.env.sleep(secs(2)).await;
+    assert_eq!(world.store.resources(), 0);
+    assert_eq!(world.store.calls(Call::Release), 2);
 }

@@ -1,5 +1,5 @@
 use lockcore::memory::{Call, Fault};
-use lockcore::{DistributedLock, ErrorKind, LockBuilder, LockManager, LossReason, Release};
+use lockcore::{ErrorKind, LockBuilder, LockManager, LossReason, Release};
 
 use crate::{World, ms, secs};
 

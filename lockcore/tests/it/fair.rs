@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use lockcore::memory::Call;
-use lockcore::{DistributedLock, LockManager, Settings};
+use lockcore::{LockManager, Settings};
 
 use crate::{World, ms, secs};
 

@@ -1,15 +1,12 @@
 //! Grants that live by a session which the driver keeps alive for all its locks.
 
-use std::sync::Arc;
-
-use async_trait::async_trait;
 use lockcore::driver::{
     Acquired, Bound, Driver, Grant, Inspection, Intent, Lease, Listed, Released, Renewal,
 };
-use lockcore::memory::{Call, MemoryDriver};
+use lockcore::memory::{Call, Fault, MemoryDriver};
 use lockcore::{
-    Capabilities, Claim, ErrorKind, LockManager, LossReason, Manager, Namespace, Resource, Result, Session,
-    Settings,
+    Capabilities, Claim, ErrorKind, LockManager, LossReason, Manager, Namespace, Resource, Result, Retry,
+    Session, Settings,
 };
 
 use crate::{World, ms, secs};
@@ -21,7 +18,6 @@ struct SessionDriver {
     session: Session,
 }
 
-#[async_trait]
 impl Driver for SessionDriver {
     fn backend(&self) -> &'static str {
         "session"
@@ -70,7 +66,7 @@ fn manager(world: &World) -> (Manager, Session) {
         session: session.clone(),
     };
     (
-        Manager::from_arc(Arc::new(driver), context, Settings::default()).unwrap(),
+        Manager::new(driver, context, Settings::default()).unwrap(),
         session,
     )
 }
@@ -87,7 +83,13 @@ async fn it_lasts_as_long_as_the_session() {
     }
     assert!(guard.remaining() > secs(3) && guard.remaining() < secs(4));
     assert_eq!(world.store.calls(Call::Renew), 0, "the session is the renewal");
-    assert_eq!(guard.renew().await.unwrap_err().kind(), ErrorKind::Unsupported);
+    guard.renew().await.unwrap();
+    assert_eq!(
+        guard.renew_for(secs(9)).await.unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+    assert!(guard.remaining() > secs(3) && guard.remaining() < secs(4));
+    assert_eq!(world.store.calls(Call::Renew), 1, "a look, at the user's wish");
     let start = world.env.now();
     assert_eq!(guard.lost().await, LossReason::Unreachable);
     assert!(world.env.now().since(start) < secs(4));
@@ -125,6 +127,42 @@ async fn max_hold_ends_it_before_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_auto_renew_our_timer_ends_it() {
+    let world = World::new();
+    let (manager, session) = manager(&world);
+    session.extend(world.env.now(), secs(100));
+    let lock = manager.lock("a").ttl(secs(2)).auto_renew(false);
+    let guard = lock.acquire().await.unwrap();
+    world.env.sleep(secs(1)).await;
+    guard.renew_for(secs(3)).await.unwrap();
+    let start = world.env.now();
+    assert_eq!(guard.lost().await, LossReason::Expired);
+    let held = world.env.now().since(start);
+    assert!(held > ms(2900) && held < secs(3), "{held:?}");
+    world.env.sleep(ms(1)).await;
+    assert_eq!(world.store.resources(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_gone_under_a_live_session_is_lost() {
+    let world = World::new();
+    let (manager, session) = manager(&world);
+    session.extend(world.env.now(), secs(100));
+    let (kept, freed) = (
+        manager.lock("a").acquire().await.unwrap(),
+        manager.lock("b").acquire().await.unwrap(),
+    );
+    // The backend tells the holder, which makes lockcore look.
+    manager.force_release("b").await.unwrap();
+    let start = world.env.now();
+    assert_eq!(freed.lost().await, LossReason::Revoked);
+    assert!(world.env.now().since(start) < ms(200));
+    world.env.sleep(secs(10)).await;
+    assert!(kept.is_held());
+    assert_eq!(world.store.calls(Call::Renew), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_is_over_grants_nothing() {
     let world = World::new();
     let (manager, session) = manager(&world);
@@ -133,6 +171,21 @@ async fn a_session_that_is_over_grants_nothing() {
         manager.lock("a").try_acquire().await.unwrap_err().kind(),
         ErrorKind::Unavailable
     );
+    world.env.sleep(ms(1)).await;
+    assert_eq!(world.store.resources(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_too_late_is_no_lock_without_auto_renew() {
+    let world = World::new();
+    let (manager, session) = manager(&world);
+    session.extend(world.env.now(), secs(100));
+    world
+        .store
+        .script(Call::Acquire, [Some(Fault::DelayReply(secs(2)))]);
+    let lock = manager.lock("a").ttl(secs(1)).auto_renew(false);
+    let error = lock.retry(Retry::NONE).try_acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     world.env.sleep(ms(1)).await;
     assert_eq!(world.store.resources(), 0);
 }

@@ -1,4 +1,4 @@
-use lockcore::{DistributedLock, ErrorKind, LockManager};
+use lockcore::{ErrorKind, LockManager};
 
 use crate::{World, ms};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use lockcore::{DistributedLock, Error, ErrorKind, Guard, Lock, LockManager, Release, Retry, Wait};
+use lockcore::{Error, ErrorKind, Guard, Lock, LockManager, Release, Retry, Wait};
 
 use crate::ms;
 use crate::table::{Given, PERMITS, Shape};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use lockcore::driver::{Acquired, Bound, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::memory::MemoryDriver;
 use lockcore::{Capabilities, Claim, Driver, Env, Error, ErrorKind, Namespace, Resource, Result};
@@ -126,7 +125,6 @@ fn broken() -> Error {
     Error::new(ErrorKind::Unavailable, "the line was cut")
 }
 
-#[async_trait]
 impl Driver for Link {
     fn backend(&self) -> &'static str {
         "memory"
@@ -156,7 +154,7 @@ impl Driver for Link {
         match self.bug {
             Some(Bug::NoRelease) => return Ok(Released::NotHeld),
             Some(Bug::AbandonedWaiter) => {
-                let lease = Lease::new(Arc::new(claim.clone()), token(), claim.ttl);
+                let lease = Lease::new(claim.clone().into(), token(), claim.ttl);
                 if driver.renew(&[lease]).await?.contains(&Renewal::NotHeld) {
                     return Ok(Released::NotHeld);
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lockcore::memory::MemoryStore;
-use lockcore::{Driver, Env, Instant, LockManager, Manager, Release, Settings};
+use lockcore::{DynDriver, Env, Instant, LockManager, Manager, Release, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{Bug, Link};
@@ -178,8 +178,8 @@ impl World {
     pub(crate) fn new_node(&self) -> Node {
         let (driver, context) = self.store.driver();
         let link = Arc::new(Link::new(self.env.clone(), driver, self.bug));
-        let driver: Arc<dyn Driver> = Arc::<Link>::clone(&link);
-        let manager = Manager::from_arc(driver, context, self.settings.clone()).unwrap();
+        let driver = DynDriver::from(Arc::clone(&link));
+        let manager = Manager::from_dyn(driver, context, self.settings.clone()).unwrap();
         let gone = CancellationToken::new();
         Node { manager, link, gone }
     }

@@ -1,0 +1,17 @@
+//! The driver on real servers.
+#![expect(clippy::disallowed_methods, reason = "real servers live in real time")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test fails like a test"
+)]
+
+mod access;
+mod cancel;
+mod cost;
+mod faults;
+#[path = "../conformance/metrics.rs"]
+mod metrics;
+mod mutex;
+mod queue;
+mod support;
