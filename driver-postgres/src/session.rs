@@ -56,10 +56,11 @@ impl Statements {
     fn new(schema: &str) -> Self {
         let fill = |sql: &str| Arc::from(sql.replace("{schema}", &quoted(schema)));
         Self {
-            acquire: fill("SELECT * FROM {schema}.session_acquire($1, $2, $3, $4, $5, $6, $7, $8)"),
+            acquire: fill("SELECT * FROM {schema}.session_acquire($1, $2, $3, $4, $5, $6, $7)"),
             release: fill("SELECT {schema}.session_release($1, $2)"),
             alive: fill("SELECT 1"),
-            wait: fill("SELECT pg_advisory_lock($1)"),
+            // Who is granted the lock and does not come for it loses it with its connection.
+            wait: fill("SELECT set_config('idle_session_timeout', ($2 / 1000 + 1)::text, false), pg_advisory_lock($1)"),
             queued: fill("SELECT {schema}.session_queued($1, $2)"),
             revoke: fill("SELECT {schema}.session_revoke($1)"),
             owner: fill("SELECT owner = $2 AS is_ours FROM {schema}.lock WHERE key = $1"),
@@ -167,7 +168,6 @@ impl Sessions {
             .bind(micros(claim.ttl))
             .bind(claim.details.as_bytes().to_vec())
             .bind(wake)
-            .bind(micros(claim.claim_window))
             .bind(waits)
             .bind(has)
     }
@@ -197,7 +197,8 @@ impl Sessions {
                         return other.map(|_| Acquired::Busy(Busy::default().queued(0, None)));
                     }
                 }
-                drop(waiting);
+                // What is left of it would stand in the queue for nothing.
+                self.leave(waiting).await;
                 self.begin(&claim, waits).await?
             }
             State::Waiting(waiting) => match waiting.into_lane() {
@@ -236,7 +237,7 @@ impl Sessions {
                 let busy = busy(row, waits)?;
                 if waits {
                     let (number, pid) = (get(row, "number")?, get(row, "pid")?);
-                    *state = State::Waiting(Waiting::start(&self, lane, number, pid, claim.attempt));
+                    *state = State::Waiting(Waiting::start(&self, lane, number, pid, &claim));
                     if let Err(error) = self.is_queued(&claim, pid).await {
                         tracing::debug!(%error, "a waiter was not seen in the queue");
                     }
@@ -330,17 +331,21 @@ impl Sessions {
         match std::mem::take(&mut *state) {
             State::Held(held) => held.release().await,
             State::Waiting(waiting) => {
-                if !waiting.is_over() {
-                    // Its server process does not look at its connection while it waits.
-                    if let Err(error) = self.end(waiting.pid, &self.statements.end).await {
-                        // It is closed as soon as it is granted the lock.
-                        tracing::debug!(%error, "a waiter could not be ended");
-                    }
-                }
-                drop(waiting);
+                self.leave(waiting).await;
                 Ok(Released::NotHeld)
             }
             State::Nothing => Ok(Released::NotHeld),
+        }
+    }
+
+    /// Leaves the queue.
+    async fn leave(&self, waiting: Waiting) {
+        // Its server process does not look at its connection while it waits.
+        if !waiting.is_over()
+            && let Err(error) = self.end(waiting.pid, &self.statements.end).await
+        {
+            // It is closed as soon as it is granted the lock.
+            tracing::debug!(%error, "a waiter could not be ended");
         }
     }
 

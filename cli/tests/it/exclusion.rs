@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Backend, done, on_all, shown};
+use crate::support::{Backend, done, on_all_by_turns, shown};
 
 /// Reads a number, pauses, and writes the next one; tells the log when. The number is there at any time.
 fn increment(backend: &Backend) -> String {
@@ -52,7 +52,7 @@ fn counter(backend: &Backend) -> u64 {
 
 #[test]
 fn eight_processes_increment_a_file_25_times_each() {
-    on_all(|backend| {
+    on_all_by_turns(|backend| {
         fs::write(backend.file("counter"), "0").unwrap();
         let script = increment(backend);
         thread::scope(|scope| {
@@ -85,7 +85,7 @@ fn eight_processes_increment_a_file_25_times_each() {
 #[test]
 fn survivors_of_random_kills_are_exact_and_do_not_stall() {
     const TTL: Duration = Duration::from_secs(2);
-    on_all(|backend| {
+    on_all_by_turns(|backend| {
         // The claim windows of waiters that were killed as well.
         let longest_gap = backend.outlives(TTL) + Duration::from_secs(2);
         fs::write(backend.file("counter"), "0").unwrap();

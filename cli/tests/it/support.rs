@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,19 @@ pub(crate) fn on_all(check: impl Fn(&Backend) + Sync) {
                 });
             });
         }
+    });
+}
+
+/// The same for a check that keeps the machine busy by itself: on as many as there are cores at a time.
+pub(crate) fn on_all_by_turns(check: impl Fn(&Backend) + Sync) {
+    let free = Mutex::new(thread::available_parallelism().map_or(1, usize::from));
+    let freed = Condvar::new();
+    on_all(|backend| {
+        *freed.wait_while(free.lock().unwrap(), |free| *free == 0).unwrap() -= 1;
+        let checked = catch_unwind(AssertUnwindSafe(|| check(backend)));
+        *free.lock().unwrap() += 1;
+        freed.notify_one();
+        checked.unwrap_or_else(|panic| resume_unwind(panic));
     });
 }
 

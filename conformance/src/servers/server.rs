@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use lockcore::Endpoint;
+use tokio::net::TcpStream;
 
 use super::{
     Origin, ServerError, ServerKind,
@@ -130,7 +131,11 @@ impl Server {
     async fn answer(&self) -> Result<Option<String>, ServerError> {
         let name = self.describe();
         let engine = self.kind.engine();
-        let answered = engine::ready(engine, &name, &self.address, &self.login, READY_LIMIT);
+        let answered = async {
+            let version = engine::ready(engine, &name, &self.address, &self.login, READY_LIMIT).await?;
+            self.listening().await;
+            Ok(version)
+        };
         let result = tokio::select! {
             result = answered => result,
             () = self.ended() => Err(ServerError::NotReady {
@@ -153,6 +158,21 @@ impl Server {
                 })
             }
             other => other,
+        }
+    }
+
+    /// Waits until it also listens where it speaks TLS: some open that port last.
+    async fn listening(&self) {
+        let Ok(url) = Endpoint::parse(&self.url) else { return };
+        for (host, port) in url.hosts() {
+            let Some(port) = *port else { continue };
+            let listens = async {
+                while TcpStream::connect((host.as_str(), port)).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            // Else the driver under test will tell.
+            let _ = tokio::time::timeout(READY_LIMIT, listens).await;
         }
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockcore::driver::Released;
-use lockcore::{AttemptId, Heartbeat, Instant, Result, Session, Token};
+use lockcore::{AttemptId, Claim, Heartbeat, Instant, Result, Session, Token};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Sessions;
 use super::lane::Lane;
-use crate::claims::{get, only};
+use crate::claims::{get, micros, only};
 use crate::pool::{PATIENCE, statement};
 
 /// A sign of life is given at least so often: to find out about a connection that died without a word.
@@ -179,14 +179,15 @@ impl Waiting {
         mut lane: Lane,
         number: i64,
         pid: i32,
-        attempt: AttemptId,
+        claim: &Claim,
     ) -> Self {
+        let (attempt, window) = (claim.attempt, micros(claim.claim_window));
         let (mut outcome, given) = oneshot::channel();
         let (done, is_done) = watch::channel(false);
         let sessions = Arc::clone(sessions);
         let env = sessions.context.env.clone();
         env.spawn(async move {
-            let wait = statement(&sessions.statements.wait).bind(number);
+            let wait = statement(&sessions.statements.wait).bind(number).bind(window);
             let waited = tokio::select! {
                 biased;
                 () = outcome.closed() => return,

@@ -397,8 +397,7 @@ $$;
 -- Takes the lock, or with `p_has` makes a lock of what the connection waited for. `outcome`: granted, busy, or later: free,
 -- but its last holder may not know yet that the server was restarted under it.
 CREATE OR REPLACE FUNCTION {schema}.session_acquire(
-    p_key text, p_attempt text, p_ttl bigint, p_details bytea, p_wake bigint, p_window bigint,
-    p_waits boolean, p_has boolean,
+    p_key text, p_attempt text, p_ttl bigint, p_details bytea, p_wake bigint, p_waits boolean, p_has boolean,
     OUT outcome text, OUT token bigint, OUT left_us bigint, OUT details bytea, OUT since_us bigint, OUT ahead bigint,
     OUT number bigint, OUT pid integer)
 LANGUAGE plpgsql
@@ -419,8 +418,6 @@ BEGIN
         END IF;
         IF p_waits THEN
             SELECT count(*) INTO ahead FROM {schema}.session_locks(p_key) AS k WHERE NOT k.granted;
-            -- Who is granted the lock and does not come for it loses it with its connection.
-            PERFORM set_config('idle_session_timeout', (p_window / 1000 + 1)::text, false);
         END IF;
         RETURN;
     END IF;
