@@ -69,6 +69,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The same on a server of its own, for scenarios that need one for themselves: they run beside the others there.
+    /// `None` where a second server cannot be had: then they come last.
+    fn another(&self) -> Option<Arc<dyn Backend>> {
+        None
+    }
+
     /// Does a session end with its connection? Then a cut connection is a loss, and the lock is free at once; else the
     /// driver connects again and the session goes on. Asked of drivers that declare
     /// [`Capabilities::sessions`] only.

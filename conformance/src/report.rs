@@ -1,5 +1,6 @@
 //! The suite as a test program: one trial for each scenario, and a summary that says what was left out.
 
+mod order;
 mod summary;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use crate::runner::{Stage, Verdict, seed};
 use crate::scenario::{Group, Scenario};
 use crate::suite;
 use crate::worker;
+use order::in_order;
 use summary::Tally;
 
 /// The whole of a `harness = false` test: runs the suite on each of `backends`.
@@ -53,41 +55,55 @@ pub fn main_of(groups: &[Group], backends: impl IntoIterator<Item = Arc<dyn Back
         arguments.test_threads = Some(threads);
     }
     let several = backends.len() > 1;
-    let stages: Vec<_> = backends
-        .into_iter()
-        .map(|backend| Arc::new(Stage::new(backend)))
-        .collect();
+    let stages: Vec<_> = backends.into_iter().map(Stages::new).collect();
     let tally = Arc::<Mutex<Tally>>::default();
-    for stage in &stages {
+    for stages in &stages {
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.expect(&stage.backend().name());
+        tally.expect(&stages.name());
     }
-    let mut trials = Vec::new();
     let of_groups = suite::all().filter(|scenario| groups.contains(&scenario.group()));
-    let wanted = of_groups.filter(|scenario| picks(&picked, scenario));
-    // Those that need a server for themselves come last: each would keep the others waiting.
-    let (alone, shared): (Vec<_>, Vec<_>) = wanted.partition(|scenario| scenario.is_exclusive());
-    for scenario in shared.into_iter().chain(alone) {
-        for stage in &stages {
-            trials.push(trial(stage, scenario, several, &tally));
-        }
-    }
+    let wanted: Vec<_> = of_groups.filter(|scenario| picks(&picked, scenario)).collect();
+    let trials = in_order(&stages, &wanted)
+        .into_iter()
+        .map(|(stage, scenario)| trial(stage, scenario, several, &tally))
+        .collect();
     let listing = arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut used = Vec::new();
-    for stage in stages {
-        if stage.is_ready() {
-            used.push(stage.backend().describe());
-        }
-        if let Some(stage) = Arc::into_inner(stage) {
-            stage.finish();
-        }
+    for Stages { shared, alone } in stages {
+        let both: Vec<_> = [Some(shared), alone].into_iter().flatten().collect();
+        // They differ in their address alone.
+        let ready = both.iter().find(|stage| stage.is_ready());
+        used.extend(ready.map(|stage| stage.backend().describe()));
+        both.into_iter()
+            .filter_map(Arc::into_inner)
+            .for_each(Stage::finish);
     }
     if !listing {
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         tell(&mut tally, &used);
     }
     conclusion.exit_code()
+}
+
+/// Where a backend's scenarios run.
+struct Stages {
+    shared: Arc<Stage>,
+    /// For those that need a server for themselves, where a second one can be had.
+    alone: Option<Arc<Stage>>,
+}
+
+impl Stages {
+    fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            alone: backend.another().map(|another| Arc::new(Stage::new(another))),
+            shared: Arc::new(Stage::new(backend)),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.shared.backend().name()
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the summary of a test program")]

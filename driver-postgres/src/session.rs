@@ -60,7 +60,9 @@ impl Statements {
             release: fill("SELECT {schema}.session_release($1, $2)"),
             alive: fill("SELECT 1"),
             // Who is granted the lock and does not come for it loses it with its connection.
-            wait: fill("SELECT set_config('idle_session_timeout', ($2 / 1000 + 1)::text, false), pg_advisory_lock($1)"),
+            wait: fill(
+                "SELECT set_config('idle_session_timeout', ($2 / 1000 + 1)::text, false), pg_advisory_lock($1)",
+            ),
             queued: fill("SELECT {schema}.session_queued($1, $2)"),
             revoke: fill("SELECT {schema}.session_revoke($1)"),
             owner: fill("SELECT owner = $2 AS is_ours FROM {schema}.lock WHERE key = $1"),

@@ -163,7 +163,9 @@ impl Server {
 
     /// Waits until it also listens where it speaks TLS: some open that port last.
     async fn listening(&self) {
-        let Ok(url) = Endpoint::parse(&self.url) else { return };
+        let Ok(url) = Endpoint::parse(&self.url) else {
+            return;
+        };
         for (host, port) in url.hosts() {
             let Some(port) = *port else { continue };
             let listens = async {

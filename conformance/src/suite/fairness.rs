@@ -12,7 +12,7 @@ use super::common::{expect_error, gets, is_free_within, is_released, queue, rand
 use super::reach::Reach;
 use crate::backend::Ability;
 use crate::context::Context;
-use crate::failure::{Checked, ensure, ensure_eq, fail};
+use crate::failure::{Checked, ensure, fail};
 use crate::scenario::{Need, Scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -133,6 +133,14 @@ impl Backend for EtcdBackend {
         CAPABILITIES
     }
 
+    fn another(&self) -> Option<Arc<dyn Backend>> {
+        match self.target {
+            Some(target) if target.origin == Origin::Url => None,
+            Some(target) => Some(Arc::new(Self::new(target))),
+            None => Some(Arc::new(Self::cluster())),
+        }
+    }
+
     async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let url = match self.place() {
             Place::Cluster(cluster) => cluster.url().to_owned(),

@@ -168,6 +168,10 @@ impl Backend for MysqlBackend {
         }
     }
 
+    fn another(&self) -> Option<Arc<dyn Backend>> {
+        (self.target.origin != Origin::Url).then(|| Arc::new(Self::new(self.target, self.how)) as _)
+    }
+
     async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let url = self.url().unwrap_or_default();
         let mut endpoint = Endpoint::parse(&url)?;

@@ -132,6 +132,10 @@ impl Backend for PostgresBackend {
         }
     }
 
+    fn another(&self) -> Option<Arc<dyn Backend>> {
+        (self.target.origin != Origin::Url).then(|| Arc::new(Self::new(self.target, self.mode)) as _)
+    }
+
     async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let mut endpoint = Endpoint::parse(&self.url().unwrap_or_default())?;
         let mut config = PostgresConfig::from_endpoint(&mut endpoint)?;

@@ -99,6 +99,10 @@ impl Backend for RedisBackend {
         Capabilities::MUTEX.with_renew_batch(1_000)
     }
 
+    fn another(&self) -> Option<Arc<dyn Backend>> {
+        (self.target.origin != Origin::Url).then(|| Arc::new(Self::new(self.target)) as _)
+    }
+
     async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let url = self.url().unwrap_or_default();
         let mut endpoint = Endpoint::parse(&url)?;

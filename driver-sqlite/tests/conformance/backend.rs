@@ -76,6 +76,10 @@ impl Backend for SqliteBackend {
         self.capabilities
     }
 
+    fn another(&self) -> Option<Arc<dyn Backend>> {
+        Some(Arc::new(Self::new(self.push).ok()?))
+    }
+
     async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let config = SqliteConfig::new(&self.path)?.push(self.push);
         let context = DriverContext::new(env.clone());

@@ -158,6 +158,14 @@ impl Backend for ZkBackend {
         })
     }
 
+    fn another(&self) -> Option<Arc<dyn Backend>> {
+        match self.target {
+            Some(target) if target.origin == Origin::Url => None,
+            Some(target) => Some(Arc::new(Self::new(target))),
+            None => Some(Arc::new(Self::ensemble())),
+        }
+    }
+
     async fn driver(&self, env: &Env) -> Result<(DynDriver, DriverContext)> {
         let context = DriverContext::new(env.clone());
         let driver = ZkDriver::connect(self.config()?, context.clone()).await?;

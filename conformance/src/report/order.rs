@@ -1,0 +1,110 @@
+//! In which order the trials begin.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::Stages;
+use crate::runner::Stage;
+use crate::scenario::Scenario;
+
+/// When a trial begins: the last ones have to wait until all others are over, and the rest is by a number from 0 to 1.
+type Turn = (bool, f64);
+
+/// Every scenario on every backend. What mostly waits and what keeps the machine busy are mixed well, so that it is as
+/// busy at any time, and the same way each time. Those that need a server for themselves are spread evenly where they
+/// have a second one, and come last where they would keep the others waiting.
+pub(super) fn in_order<'a>(
+    stages: &'a [Stages],
+    scenarios: &[&'static Scenario],
+) -> Vec<(&'a Arc<Stage>, &'static Scenario)> {
+    let (alone, shared): (Vec<&'static Scenario>, Vec<_>) = scenarios
+        .iter()
+        .copied()
+        .partition(|scenario| scenario.is_exclusive());
+    let mut order: Vec<(Turn, _)> = Vec::new();
+    for Stages {
+        shared: stage,
+        alone: second,
+    } in stages
+    {
+        let name = stage.backend().name();
+        for &scenario in &shared {
+            order.push(((false, part(&name, scenario.id)), (stage, scenario)));
+        }
+        let offset = part(&name, "");
+        for (index, &scenario) in alone.iter().enumerate() {
+            let turn = (lossy(index) + offset) / lossy(alone.len());
+            let stage = second.as_ref().unwrap_or(stage);
+            order.push(((second.is_none(), turn), (stage, scenario)));
+        }
+    }
+    order.sort_by(|((late, one), _), ((later, other), _)| late.cmp(later).then(one.total_cmp(other)));
+    order.into_iter().map(|(_, trial)| trial).collect()
+}
+
+/// From 0 to 1, by chance and the same every time.
+fn part(backend: &str, id: &str) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    (backend, id).hash(&mut hasher);
+    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
+
+fn lossy(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Clock;
+    use crate::memory::MemoryBackend;
+    use crate::suite;
+
+    fn stages(second: bool) -> Vec<Stages> {
+        let stage = || Arc::new(Stage::new(Arc::new(MemoryBackend::new(Clock::Virtual))));
+        let one = || Stages {
+            shared: stage(),
+            alone: second.then(stage),
+        };
+        vec![one(), one()]
+    }
+
+    #[test]
+    fn each_once_on_each() {
+        let scenarios: Vec<_> = suite::all().collect();
+        for second in [false, true] {
+            let stages = stages(second);
+            let order = in_order(&stages, &scenarios);
+            assert_eq!(order.len(), 2 * scenarios.len());
+            for Stages { shared, alone } in &stages {
+                let mut ids: Vec<_> = order
+                    .iter()
+                    .filter(|(stage, _)| {
+                        let mut ours = [Some(shared), alone.as_ref()].into_iter().flatten();
+                        ours.any(|ours| Arc::ptr_eq(ours, stage))
+                    })
+                    .map(|(_, scenario)| scenario.id)
+                    .collect();
+                ids.sort_unstable();
+                let mut all: Vec<_> = scenarios.iter().map(|scenario| scenario.id).collect();
+                all.sort_unstable();
+                assert_eq!(ids, all);
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_keep_others_waiting_comes_last() {
+        let scenarios: Vec<_> = suite::all().collect();
+        let needs = |(_, scenario): &(_, &Scenario)| scenario.is_exclusive();
+        let (only, second) = (stages(false), stages(true));
+        let order = in_order(&only, &scenarios);
+        let first = order.iter().position(needs).unwrap();
+        assert!(order[first..].iter().all(needs));
+        // With a server of their own they are everywhere.
+        let order = in_order(&second, &scenarios);
+        let halves = order.split_at(order.len() / 2);
+        let count = |half: &[_]| half.iter().filter(|trial| needs(trial)).count();
+        assert!(count(halves.0).abs_diff(count(halves.1)) <= 2);
+    }
+}
