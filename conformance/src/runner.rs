@@ -4,14 +4,14 @@ use std::any::Any;
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, Once, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::Either;
 use lockcore::Env;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 use crate::backend::{Backend, Clock};
 use crate::context::Context;
@@ -126,6 +126,7 @@ impl Stage {
                 Clock::Real => limits::SCENARIO,
             },
             alone: scenario.is_exclusive(),
+            measures: scenario.measures(),
             server: Arc::clone(&self.server),
             seed,
             measured: Arc::clone(measured),
@@ -173,6 +174,7 @@ struct Play {
     body: Body,
     limit: Duration,
     alone: bool,
+    measures: bool,
     server: Arc<RwLock<()>>,
     seed: u64,
     measured: Arc<Mutex<Vec<String>>>,
@@ -254,6 +256,11 @@ impl Play {
         };
         let context = Context::new(self.backend, (env.clone(), self.home), self.measured)
             .map_err(|failure| failure.to_string())?;
+        // Before the server, which others are waiting for.
+        let _core = match self.measures && !context.is_isolated() {
+            true => CORES.acquire().await.ok(),
+            false => None,
+        };
         let _server = match (context.is_isolated(), self.alone) {
             (true, _) => None,
             (false, true) => Some(Either::Left(self.server.write().await)),
@@ -289,6 +296,10 @@ impl Play {
         }
     }
 }
+
+/// So many scenarios that measure may run at a time: each keeps a core busy, on whatever backend.
+static CORES: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, usize::from)));
 
 /// What the names of a scenario's threads begin with.
 const THREADS: &str = "conformance-";

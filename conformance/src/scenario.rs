@@ -281,8 +281,17 @@ impl Scenario {
 
     /// Does it concern everybody on the server?
     pub(crate) fn is_exclusive(&self) -> bool {
+        self.can(Ability::is_exclusive)
+    }
+
+    /// Does it measure what only a machine with time for it shows?
+    pub(crate) fn measures(&self) -> bool {
+        self.can(Ability::is_measurement)
+    }
+
+    fn can(&self, is: fn(Ability) -> bool) -> bool {
         self.needs
             .iter()
-            .any(|need| matches!(need, Need::Can(ability) if ability.is_exclusive()))
+            .any(|need| matches!(need, Need::Can(ability) if is(*ability)))
     }
 }

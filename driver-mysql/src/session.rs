@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +44,9 @@ const FENCE: &str = "INSERT INTO leasehold_lock (name, token, owner, held, queue
 
 /// An idle connection is used again for so long, and for no longer than half of what the server gives it.
 const FRESH: Duration = Duration::from_secs(20);
+
+/// When all but one of the idle connections are closed that were not used since.
+const TRIM: Duration = Duration::from_secs(2);
 
 /// The name of the server's lock for `resource` in the mode `session`, as in `IS_USED_LOCK('..')`: the server's names are
 /// short, and in MySQL they do not tell `a` from `A`.
@@ -105,6 +110,8 @@ pub(crate) struct Sessions {
     limit: usize,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
+    /// Idle connections are looked at.
+    trimming: AtomicBool,
     places: Mutex<HashMap<AttemptId, Arc<Place>>>,
 }
 
@@ -127,6 +134,7 @@ impl Sessions {
             limit,
             permits: Arc::new(Semaphore::new(limit)),
             idle: Mutex::default(),
+            trimming: AtomicBool::new(false),
             places: Mutex::default(),
         }
     }
@@ -278,9 +286,45 @@ impl Sessions {
     }
 
     /// A connection that is done with its lock.
-    pub(crate) fn put(&self, link: Link, wait: Option<Duration>) {
+    pub(crate) fn put(self: &Arc<Self>, link: Link, wait: Option<Duration>) {
         let since = self.context.env.now();
-        lock(&self.idle).push(Idle { link, wait, since });
+        let mut idle = lock(&self.idle);
+        idle.push(Idle { link, wait, since });
+        if idle.len() > 1 && !self.trimming.swap(true, Ordering::AcqRel) {
+            let (sessions, env) = (Arc::downgrade(self), self.context.env.clone());
+            self.context.env.spawn(async move {
+                let round = async || match sessions.upgrade() {
+                    Some(sessions) => sessions.trim().await,
+                    None => ControlFlow::Break(()),
+                };
+                env.every(TRIM, round).await;
+            });
+        }
+    }
+
+    /// Closes what nobody has used of late, but for the last one.
+    async fn trim(&self) -> ControlFlow<()> {
+        let now = self.context.env.now();
+        let (old, done) = {
+            let mut idle = lock(&self.idle);
+            let fresh = |idle: &mut Idle| now.since(idle.since) < TRIM;
+            let last = idle.pop();
+            let mut old = std::mem::take(&mut *idle);
+            *idle = old.extract_if(.., fresh).chain(last).collect();
+            let done = idle.len() <= 1;
+            if done {
+                self.trimming.store(false, Ordering::Release);
+            }
+            (old, done)
+        };
+        for Idle { link, .. } in old {
+            link.close().await;
+        }
+        if done {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn keep(

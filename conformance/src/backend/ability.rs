@@ -79,6 +79,12 @@ impl Ability {
         }
     }
 
+    /// Does what it tells depend on how much time the machine has? A waiter that is late costs more requests than one
+    /// that is not.
+    pub(crate) const fn is_measurement(self) -> bool {
+        matches!(self, Self::Usage | Self::Counters)
+    }
+
     /// Does it concern everybody on the server?
     pub(crate) const fn is_exclusive(self) -> bool {
         matches!(

@@ -7,12 +7,22 @@ use super::Stages;
 use crate::runner::Stage;
 use crate::scenario::Scenario;
 
-/// When a trial begins: the last ones have to wait until all others are over, and the rest is by a number from 0 to 1.
-type Turn = (bool, f64);
+/// When a trial begins: after those of the phases before, and in a phase by a number from 0 to 1.
+type Turn = (Phase, f64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Beside each other.
+    Beside,
+    /// They need a server for themselves, and there is one.
+    Alone,
+    /// They measure what other scenarios would disturb.
+    Quiet,
+}
 
 /// Every scenario on every backend. What mostly waits and what keeps the machine busy are mixed well, so that it is as
 /// busy at any time, and the same way each time. Those that need a server for themselves are spread evenly where they
-/// have a second one, and come last where they would keep the others waiting.
+/// have a second one, and come later where they would keep the others waiting.
 pub(super) fn in_order<'a>(
     stages: &'a [Stages],
     scenarios: &[&'static Scenario],
@@ -29,16 +39,21 @@ pub(super) fn in_order<'a>(
     {
         let name = stage.backend().name();
         for &scenario in &shared {
-            order.push(((false, part(&name, scenario.id)), (stage, scenario)));
+            order.push(((Phase::Beside, part(&name, scenario.id)), (stage, scenario)));
         }
         let offset = part(&name, "");
         for (index, &scenario) in alone.iter().enumerate() {
             let turn = (lossy(index) + offset) / lossy(alone.len());
+            let phase = match second {
+                _ if scenario.measures() => Phase::Quiet,
+                Some(_) => Phase::Beside,
+                None => Phase::Alone,
+            };
             let stage = second.as_ref().unwrap_or(stage);
-            order.push(((second.is_none(), turn), (stage, scenario)));
+            order.push(((phase, turn), (stage, scenario)));
         }
     }
-    order.sort_by(|((late, one), _), ((later, other), _)| late.cmp(later).then(one.total_cmp(other)));
+    order.sort_by(|((phase, one), _), ((other, two), _)| phase.cmp(other).then(one.total_cmp(two)));
     order.into_iter().map(|(_, trial)| trial).collect()
 }
 
@@ -94,16 +109,21 @@ mod tests {
     }
 
     #[test]
-    fn what_would_keep_others_waiting_comes_last() {
+    fn what_would_keep_others_waiting_comes_later() {
         let scenarios: Vec<_> = suite::all().collect();
         let needs = |(_, scenario): &(_, &Scenario)| scenario.is_exclusive();
         let (only, second) = (stages(false), stages(true));
         let order = in_order(&only, &scenarios);
         let first = order.iter().position(needs).unwrap();
         assert!(order[first..].iter().all(needs));
-        // With a server of their own they are everywhere.
+        // With a server of their own they are everywhere, but for those that measure.
         let order = in_order(&second, &scenarios);
-        let halves = order.split_at(order.len() / 2);
+        let quiet = order
+            .iter()
+            .position(|(_, scenario)| scenario.measures())
+            .unwrap();
+        assert!(order[quiet..].iter().all(|(_, scenario)| scenario.measures()));
+        let halves = order[..quiet].split_at(quiet / 2);
         let count = |half: &[_]| half.iter().filter(|trial| needs(trial)).count();
         assert!(count(halves.0).abs_diff(count(halves.1)) <= 2);
     }
