@@ -77,7 +77,7 @@ impl Child {
             command.args(args);
             start(command).map_err(|error| guardian::cannot_run(program, &error))
         };
-        let process = match guardian::bound_to_us(argv).map(start) {
+        let process = match guardian::bound_to_us(argv, &guard).map(start) {
             Some(Ok(process)) => process,
             Some(Err(error)) => {
                 let process = plain()?;

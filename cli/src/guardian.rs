@@ -1,7 +1,8 @@
 //! The two small parts that this program plays for itself in other processes, so that CMD never outlives its lock.
 //!
-//! - `leasehold __exec PID -- CMD ARGS..` becomes CMD, after it has asked the kernel to kill it when process PID, its
-//!   parent, dies (Linux).
+//! - `leasehold __exec PID FD -- CMD ARGS..` becomes CMD, after it has asked the kernel to kill it when process PID, its
+//!   parent, dies, and has told the guard at its parent's descriptor FD whom to kill (Linux): what CMD starts must not
+//!   be there before the guard knows of CMD.
 //! - `leasehold __guard` kills CMD, and where it may all of its process group, when its parent is gone, and when the
 //!   lock's deadline has passed: its parent may be stopped and unable to do it. It reads from its stdin, of which only the
 //!   parent has the other end, messages of eight bytes: whom to kill, then deadlines on the clock of [`Env`]. Zero is an
@@ -9,14 +10,15 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 
 use leasehold::{Env, Instant};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
 use tokio::net::unix::pipe::Receiver;
 
 use crate::exit::{Code, Failure};
@@ -34,8 +36,8 @@ pub(crate) fn entered() -> Option<ExitCode> {
     let mut args = env::args_os().skip(1);
     let part = args.next()?;
     if part == EXEC {
-        let (parent, _dashes) = (number(args.next())?, args.next()?);
-        return Some(become_command(parent, &args.collect::<Vec<_>>()));
+        let (parent, guard, _dashes) = (number(args.next())?, args.next()?, args.next()?);
+        return Some(become_command(parent, &guard, &args.collect::<Vec<_>>()));
     }
     (part == GUARD).then(guard)
 }
@@ -44,14 +46,16 @@ fn number(text: Option<OsString>) -> Option<Pid> {
     Pid::from_raw(text?.to_str()?.parse().ok()?)
 }
 
-/// A command line that runs `argv` and makes it die with this process; just `argv` where that cannot be had.
-pub(crate) fn bound_to_us(argv: &[OsString]) -> Option<Command> {
+/// A command line that runs `argv`, watched over by `guard`, and makes it die with this process; `None` where that cannot
+/// be had.
+pub(crate) fn bound_to_us(argv: &[OsString], guard: &Guard) -> Option<Command> {
     if !KERNEL_KILLS {
         return None;
     }
     let mut command = ourselves().ok()?;
+    let guard = guard.pipe().map_or(-1, AsRawFd::as_raw_fd);
     command
-        .args([EXEC, &std::process::id().to_string(), "--"])
+        .args([EXEC, &std::process::id().to_string(), &guard.to_string(), "--"])
         .args(argv);
     Some(command)
 }
@@ -84,17 +88,36 @@ fn die_with(_parent: Pid) -> io::Result<()> {
     Ok(())
 }
 
-fn become_command(parent: Pid, argv: &[OsString]) -> ExitCode {
+fn become_command(parent: Pid, guard: &OsStr, argv: &[OsString]) -> ExitCode {
     let Some((program, args)) = argv.split_first() else {
         return Code::Usage.into();
     };
     let error = match die_with(parent) {
-        Ok(()) => Command::new(program).args(args).exec(),
+        Ok(()) => {
+            // Where `/proc` is closed to us, the parent alone tells it.
+            tell_guard(parent, guard).ok();
+            Command::new(program).args(args).exec()
+        }
         Err(error) => error,
     };
     let failure = cannot_run(program, &error);
     output::error(&failure);
     failure.code.into()
+}
+
+/// Says to the guard that CMD is who we are.
+fn tell_guard(parent: Pid, guard: &OsStr) -> io::Result<()> {
+    let pipe = Path::new("/proc").join(parent.to_string()).join("fd").join(guard);
+    let (us, group) = (getpid(), getpgrp());
+    let prey = if us == group {
+        Prey::Group(us)
+    } else {
+        Prey::Process(us)
+    };
+    OpenOptions::new()
+        .write(true)
+        .open(pipe)?
+        .write_all(&prey.to_message())
 }
 
 /// Why `program` cannot be run.
@@ -180,6 +203,8 @@ async fn watch(prey: &mut Option<Prey>) -> io::Result<End> {
             Ok(0) => return Ok(End::Orphaned),
             Ok(_) if message == DISMISSED => return Ok(End::Dismissed),
             Ok(_) if prey.is_none() => *prey = Prey::from_message(message),
+            // Told by CMD and by its parent.
+            Ok(_) if *prey == Prey::from_message(message) => {}
             Ok(_) => deadline = Instant::from_nanos(u64::from_ne_bytes(message)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -212,15 +237,15 @@ impl Guard {
                 "nobody watches over CMD should this program be stopped or killed: {error}"
             ));
         }
-        let process = started.ok();
-        if let Some(stdin) = process.as_ref().and_then(|process| process.stdin.as_ref()) {
-            // One that does not read must not hold us up.
-            rustix::io::ioctl_fionbio(stdin, true).ok();
-        }
-        Self {
-            process,
+        let guard = Self {
+            process: started.ok(),
             told: Instant::default(),
+        };
+        if let Some(pipe) = guard.pipe() {
+            // One that does not read must not hold us up.
+            rustix::io::ioctl_fionbio(pipe, true).ok();
         }
+        guard
     }
 
     /// Says what to kill.
@@ -236,10 +261,14 @@ impl Guard {
         }
     }
 
+    fn pipe(&self) -> Option<&ChildStdin> {
+        self.process.as_ref()?.stdin.as_ref()
+    }
+
     fn tell(&mut self, message: [u8; 8]) {
         // Eight bytes go through a pipe as a whole.
-        if let Some(stdin) = self.process.as_mut().and_then(|process| process.stdin.as_mut()) {
-            stdin.write_all(&message).ok();
+        if let Some(mut pipe) = self.pipe() {
+            pipe.write_all(&message).ok();
         }
     }
 

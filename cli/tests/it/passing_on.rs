@@ -1,6 +1,8 @@
 //! Signals to the program, and its violent end.
 
-use std::process::Stdio;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -88,7 +90,7 @@ fn the_lock_is_held_until_cmd_has_ended() {
 fn under_nohup_hup_is_ignored() {
     let backend = Backend::sqlite();
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut command = std::process::Command::new("nohup");
+    let mut command = Command::new("nohup");
     command
         .args([
             env!("CARGO_BIN_EXE_leasehold"),
@@ -127,6 +129,27 @@ fn cmd_and_what_it_started_die_with_the_program() {
         let within = backend.outlives(Duration::from_secs(1)) + Duration::from_secs(1);
         assert!(start.elapsed() < within, "{:?}", start.elapsed());
     });
+}
+
+/// The program may be killed as soon as CMD runs, before it has said anything to the guard.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_guard_knows_of_cmd_before_cmd_starts_anything() {
+    let leasehold = || Command::new(env!("CARGO_BIN_EXE_leasehold"));
+    let mut guard = leasehold().arg("__guard").stdin(Stdio::piped()).spawn().unwrap();
+    let pipe = guard.stdin.take().unwrap();
+    let (us, fd) = (std::process::id().to_string(), pipe.as_raw_fd().to_string());
+    let mut command = leasehold();
+    let script = "sleep 600 & echo ready; exec sleep 600";
+    command
+        .args(["__exec", &us, &fd, "--", "sh", "-c", script])
+        .process_group(0);
+    let mut cmd = Running::start(command);
+    cmd.expect("ready");
+    drop(pipe);
+    assert_eq!(cmd.end().0, 137);
+    assert_eq!(cmd.line(), None);
+    assert!(guard.wait().unwrap().success());
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub(super) fn in_order<'a>(
         .iter()
         .copied()
         .partition(|scenario| scenario.is_exclusive());
+    let (measuring, alone): (Vec<_>, Vec<_>) = alone.into_iter().partition(|scenario| scenario.measures());
     let mut order: Vec<(Turn, _)> = Vec::new();
     for Stages {
         shared: stage,
@@ -42,15 +43,17 @@ pub(super) fn in_order<'a>(
             order.push(((Phase::Beside, part(&name, scenario.id)), (stage, scenario)));
         }
         let offset = part(&name, "");
-        for (index, &scenario) in alone.iter().enumerate() {
-            let turn = (lossy(index) + offset) / lossy(alone.len());
-            let phase = match second {
-                _ if scenario.measures() => Phase::Quiet,
-                Some(_) => Phase::Beside,
-                None => Phase::Alone,
-            };
-            let stage = second.as_ref().unwrap_or(stage);
-            order.push(((phase, turn), (stage, scenario)));
+        let beside = if second.is_some() {
+            Phase::Beside
+        } else {
+            Phase::Alone
+        };
+        let stage = second.as_ref().unwrap_or(stage);
+        for (phase, scenarios) in [(beside, &alone), (Phase::Quiet, &measuring)] {
+            for (index, &scenario) in scenarios.iter().enumerate() {
+                let turn = (lossy(index) + offset) / lossy(scenarios.len());
+                order.push(((phase, turn), (stage, scenario)));
+            }
         }
     }
     order.sort_by(|((phase, one), _), ((other, two), _)| phase.cmp(other).then(one.total_cmp(two)));

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use leasehold_conformance::servers::{Origin, Server, ServerError, Target};
 use leasehold_conformance::{Ability, Backend, Budget, Counters};
 use leasehold_driver_redis::redis::aio::MultiplexedConnection;
-use leasehold_driver_redis::redis::{Client, FromRedisValue};
+use leasehold_driver_redis::redis::{AsyncConnectionConfig, Client, FromRedisValue};
 use leasehold_driver_redis::{RedisConfig, RedisDriver};
 use lockcore::{
     AttemptId, Capabilities, DriverContext, DynDriver, Endpoint, Env, Error, ErrorKind, Namespace, Resource,
@@ -17,6 +17,8 @@ use lockcore::{
 
 use crate::admin::{self, failed, run};
 
+/// How long an administrator waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// More than the whole suite writes.
 const DISK: u64 = 256 << 20;
 
@@ -70,7 +72,11 @@ impl RedisBackend {
     async fn connect(&self) -> Result<MultiplexedConnection> {
         let url = self.url().unwrap_or_default();
         let client = Client::open(url).map_err(failed)?;
-        let connecting = client.get_multiplexed_async_connection();
+        // As patient as the scenarios: the default is half a second.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let connecting = client.get_multiplexed_async_connection_with_config(&patient);
         connecting.await.map_err(failed)
     }
 

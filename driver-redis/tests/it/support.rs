@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use leasehold_conformance::servers::{Server, ServerKind, ServerRequest, Target};
 use leasehold_driver_redis::redis::aio::MultiplexedConnection;
-use leasehold_driver_redis::redis::{self, Client, FromRedisValue};
+use leasehold_driver_redis::redis::{self, AsyncConnectionConfig, Client, FromRedisValue};
 use leasehold_driver_redis::{RedisConfig, RedisDriver, RedisLockManager};
 use lockcore::driver::{Acquired, Busy, Intent};
 use lockcore::{
@@ -106,7 +106,12 @@ pub(crate) struct Admin(MultiplexedConnection);
 impl Admin {
     pub(crate) async fn new(server: &Server) -> Self {
         let client = Client::open(format!("redis://{}", server.address())).unwrap();
-        Self(client.get_multiplexed_async_connection().await.unwrap())
+        // As patient as the tests that use it: the default is half a second.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(10)))
+            .set_response_timeout(Some(Duration::from_secs(10)));
+        let connecting = client.get_multiplexed_async_connection_with_config(&patient);
+        Self(connecting.await.unwrap())
     }
 
     pub(crate) async fn run<T: FromRedisValue>(&mut self, command: &str) -> T {
