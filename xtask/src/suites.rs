@@ -73,28 +73,29 @@ pub(crate) async fn run(workspace: &Workspace, servers: &Servers) -> Result<Resu
     if !workspace.named("test").contains(&SUITE) {
         bail!("no package has a test target `{SUITE}`");
     }
-    let mut waiting = longest_first(build().await?).await;
+    let suites = longest_first(build().await?).await;
     let summaries = tempfile::Builder::new().prefix("leasehold-summary-").tempdir()?;
-    let at_once = at_once();
-    println!("{} suites, {at_once} at a time", waiting.len());
-    let mut running = JoinSet::new();
     let mut done = Vec::new();
-    loop {
-        while running.len() < at_once
-            && let Some(suite) = waiting.pop_front()
-        {
-            println!("{}: started", suite.package);
-            let file = summaries.path().join(&suite.package);
-            let mut command = suite.command(&file);
-            servers.tell(&mut command);
-            running.spawn(suite.run(command, file));
-        }
-        let Some(ended) = running.join_next().await else {
-            break;
-        };
-        done.push(ended?);
-        if run::is_interrupted() {
-            bail!("interrupted");
+    let (light, heavy) = suites.into_iter().partition(Suite::is_light);
+    for (mut waiting, at_once) in [(heavy, at_once()), (light, 2 * at_once())] {
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < at_once
+                && let Some(suite) = VecDeque::pop_front(&mut waiting)
+            {
+                println!("{}: started, {at_once} at a time", suite.package);
+                let file = summaries.path().join(&suite.package);
+                let mut command = suite.command(&file);
+                servers.tell(&mut command);
+                running.spawn(suite.run(command, file));
+            }
+            let Some(ended) = running.join_next().await else {
+                break;
+            };
+            done.push(ended?);
+            if run::is_interrupted() {
+                bail!("interrupted");
+            }
         }
     }
     done.sort_by(|one, other| one.package.cmp(&other.package));
@@ -110,7 +111,10 @@ pub(crate) async fn run(workspace: &Workspace, servers: &Servers) -> Result<Resu
     })
 }
 
-/// A suite with its servers keeps two cores busy. More at a time would be slow, which tests of timing feel.
+/// The suites that leave two cores time for something else.
+const LIGHT: [&str; 4] = ["cli", "conformance", "driver-redis", "driver-sqlite"];
+
+/// Any other suite with its servers keeps two cores busy. More at a time would be slow, which tests of timing feel.
 fn at_once() -> usize {
     (cores() / 2).clamp(1, 3)
 }
@@ -184,11 +188,16 @@ async fn longest_first(suites: Vec<Suite>) -> VecDeque<Suite> {
 }
 
 impl Suite {
+    fn is_light(&self) -> bool {
+        LIGHT.contains(&self.package.as_str())
+    }
+
     /// As cargo would run it.
     fn command(&self, summary: &Path) -> Command {
         let mut command = Command::new(&self.program);
+        let threads = if self.is_light() { 2 * threads() } else { threads() };
         command
-            .arg(format!("--test-threads={}", threads()))
+            .arg(format!("--test-threads={threads}"))
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
             .env(SUMMARY, summary);

@@ -43,8 +43,9 @@ async fn cx10(cx: Context) -> Checked {
     const CLIENTS: usize = 8;
     const EACH: usize = 125;
     // Who was cancelled stands in the queue until its release is sent, which a thousand of them delay, and may lose its
-    // turn meanwhile.
+    // turn meanwhile, which takes its claim window.
     cx.expect_no_order();
+    cx.expect_slow_hand_off();
     let (a, taken) = (cx.client().await?, cx.name());
     let held = a.lock(&taken).acquire().await?;
     let mut clients = Vec::new();
