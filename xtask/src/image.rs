@@ -23,10 +23,16 @@ use crate::{
 const SUITE: &str = "trixie";
 const BASE: &str = "leasehold-test/base:trixie";
 
+/// An image that is lost in a crash is made again, and nobody reads manuals in it.
+const DPKG: &str = "force-unsafe-io\n\
+    path-exclude=/usr/share/doc/*\n\
+    path-exclude=/usr/share/man/*\n\
+    path-exclude=/usr/share/locale/*\n";
+
 /// Builds the image from its folder, unless it is there, built from the same.
 pub(crate) async fn build(folder: &Path, image: &str, root: Root) -> Result<()> {
     let apt = Apt::of_host().await;
-    let base_recipe = hash(&["base 1", SUITE, &apt.config]);
+    let base_recipe = hash(&["base 1", SUITE, &apt.config, DPKG]);
     let mut parts = vec![base_recipe.clone()];
     for file in files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         let text = fs::read_to_string(&file).with_context(|| format!("{} is no text", file.display()))?;
@@ -111,16 +117,17 @@ async fn fill(apt: &Apt, root: Root, tree: &Path, recipe: &str) -> Result<()> {
             "the copy of the trusted certificates",
         )?;
     }
-    let config = tree.with_file_name("host.conf");
-    fs::write(&config, &apt.config)?;
-    let mut copy = root.command(&[], "install").context("not root")?;
-    copy.args(["-m", "644"])
-        .arg(&config)
-        .arg(tree.join("etc/apt/apt.conf.d/99host"));
-    succeed(
-        run::stream(copy, Limits::minutes(1), |_| {}).await?,
-        "the copy of apt's set-up",
-    )?;
+    for (file, text) in [
+        ("etc/apt/apt.conf.d/99host", apt.config.as_str()),
+        ("etc/dpkg/dpkg.cfg.d/test-image", DPKG),
+    ] {
+        let config = tree.with_file_name("config");
+        fs::write(&config, text)?;
+        let mut copy = root.command(&[], "install").context("not root")?;
+        copy.args(["-m", "644"]).arg(&config).arg(tree.join(file));
+        let copied = run::stream(copy, Limits::minutes(1), |_| {}).await?;
+        succeed(copied, &format!("the copy of {file}"))?;
+    }
     import(root, tree, recipe).await
 }
 
