@@ -38,8 +38,9 @@ async fn three_dead_waiters_in_a_row_cost_a_window_each() {
             waiters(&dead, &name).await > u64::from(count)
         })
         .await;
-        dead.release(&holder).await.unwrap();
+        // The waiter may see the release before its answer is here.
         let released = Instant::now();
+        dead.release(&holder).await.unwrap();
         let (guard, got) = waiting.await.unwrap();
         let took = got - released;
         assert!(took >= WINDOW * count, "{count} dead waiters: {took:?}");
