@@ -92,8 +92,8 @@ async fn a_waiter_that_died_young() {
     foreign(&client, &name, b"leasehold/1 new\n{}").await;
     let waiting = acquire(&live, &name);
     eventually("it waits", || async { waiters(&dead, &name).await == 2 }).await;
-    dead.release(&holder).await.unwrap();
     let released = Instant::now();
+    dead.release(&holder).await.unwrap();
     let (guard, got) = waiting.await.unwrap();
     assert!(
         got - released >= WINDOW && got - released <= WINDOW + SLACK,
