@@ -21,7 +21,7 @@ use crate::drivers;
 /// | `mysql://user:password@host:3306/database` | MySQL or MariaDB; also `mariadb://`, and `mysqls://` with a verified certificate | `mysql` |
 ///
 /// Options ride in the query, durations as `30s` or `500ms`: the fields of [`Settings`] (`namespace`, `ttl`,
-/// `op_timeout`, `waiter_ttl`, `claim_window`, `drain`, `label`) on every backend, and those that a driver documents.
+/// `op_timeout`, `waiter_ttl`, `claim_window`, `local_handover`, `drain`, `label`) on every backend, and those that a driver documents.
 ///
 /// # Errors
 /// [`Invalid`](crate::ErrorKind::Invalid) for an unknown scheme or option, [`Unsupported`](crate::ErrorKind::Unsupported)

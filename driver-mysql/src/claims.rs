@@ -71,6 +71,7 @@ impl Leases {
                 ("me", Value::Attempt(claim.attempt)),
                 ("ttl", Value::Micros(claim.ttl)),
                 ("details", Value::Bytes(claim.details.as_bytes())),
+                ("spare", Value::Number(claim.spare_tokens.into())),
             ]);
             let taken = self.pool.run(take).await?;
             if let Some(token) = taken
@@ -79,7 +80,7 @@ impl Leases {
                 .filter(|id| *id > 0)
             {
                 self.written(&key);
-                return Ok(granted(token, claim.ttl));
+                return Ok(granted(token, claim.ttl, claim.spare_tokens));
             }
         }
         if !waits && let Some(acquired) = self.look(claim, &key).await? {
@@ -104,7 +105,7 @@ impl Leases {
         }
         let left = duration(left);
         if ours == 1 && held == 1 {
-            return Ok(Some(granted(get(row, 1)?, left)));
+            return Ok(Some(granted(get(row, 1)?, left, 0)));
         }
         let busy = if held == 1 {
             let holder = occupant(row, [4, 1, 2, 5])?;
@@ -140,6 +141,7 @@ impl Leases {
                     ticket.map_or(Value::Null, |ticket| Value::Number(ticket.min(1 << 62))),
                 ),
                 ("life", Value::Micros(claim.waiter_ttl)),
+                ("spare", Value::Number(claim.spare_tokens.into())),
                 ("wake", name.as_deref().map_or(Value::Null, Value::Word)),
             ],
         );
@@ -153,7 +155,8 @@ impl Leases {
                 self.contended(|held| held.insert(claim.attempt));
             }
             // A grant before this call is not prolonged by it.
-            return Ok(granted(get(row, 1)?, duration(left)));
+            let spare = if others { 0 } else { claim.spare_tokens };
+            return Ok(granted(get(row, 1)?, duration(left), spare));
         }
         let mut busy = Busy::default();
         if left > 0 && get::<i64>(row, 3)? == 1 {
@@ -267,8 +270,8 @@ fn bury(dead: &str, script: &mut String) {
     }
 }
 
-fn granted(token: u64, ttl: Duration) -> Acquired {
-    Acquired::Granted(Grant::lease(Token::new(token), ttl))
+fn granted(token: u64, ttl: Duration, spare: u32) -> Acquired {
+    Acquired::Granted(Grant::lease(Token::new(token), ttl).with_spare(spare))
 }
 
 /// Who holds a lock, from a row's columns for details, token, time left and time of the grant.

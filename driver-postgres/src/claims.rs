@@ -35,7 +35,7 @@ impl Statements {
     pub(crate) fn new(schema: &str) -> Self {
         let fill = |sql: &str| Arc::from(sql.replace("{schema}", &quoted(schema)));
         Self {
-            acquire: fill("SELECT * FROM {schema}.acquire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"),
+            acquire: fill("SELECT * FROM {schema}.acquire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"),
             release: fill("SELECT * FROM {schema}.release($1, $2, $3, $4, $5)"),
             renew: fill(include_str!("sql/renew.sql")),
             sweep: fill("SELECT {schema}.sweep($1, $2)"),
@@ -95,16 +95,19 @@ impl Shared {
                     .bind(ticket)
                     .bind(micros(claim.waiter_ttl))
                     .bind(queue)
+                    .bind(i64::from(claim.spare_tokens))
             })
             .await?;
         self.count_for_sweep();
         let row = only(&rows)?;
         self.tell(row)?;
         match get::<&str>(row, "outcome")? {
-            "granted" => Ok(Acquired::Granted(Grant::lease(
-                token_of(get(row, "token")?),
-                span(get(row, "left_us")?),
-            ))),
+            "granted" => {
+                let others: bool = get(row, "others")?;
+                let grant = Grant::lease(token_of(get(row, "token")?), span(get(row, "left_us")?));
+                let spare = if others { 0 } else { claim.spare_tokens };
+                Ok(Acquired::Granted(grant.with_spare(spare)))
+            }
             "full" => Err(Error::new(
                 ErrorKind::Unavailable,
                 format!("{} waiters stand in the lock's queue already", self.queue),

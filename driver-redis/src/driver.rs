@@ -222,7 +222,8 @@ impl Driver for RedisDriver {
                 .arg(&*self.channel)
                 .arg(millis(claim.claim_window))
                 .arg(self.queue)
-                .arg(&*claim.details);
+                .arg(&*claim.details)
+                .arg(claim.spare_tokens);
         };
         let link = self.link().await?;
         loop {

@@ -20,17 +20,16 @@ pub(crate) fn acquired(reply: &Value, claim: &Claim) -> Result<Outcome> {
     let fields = array(reply).ok_or_else(|| unexpected("acquire"))?;
     let number = |at: usize| fields.get(at).and_then(int);
     match (number(0), fields.len()) {
-        (Some(1), 3) => {
-            let (Some(token), Some(left)) = (number(1), number(2)) else {
+        (Some(1), 4) => {
+            let (Some(token), Some(left), Some(waits)) = (number(1), number(2), number(3)) else {
                 return Err(unexpected("acquire"));
             };
             // -1: somebody took the expiry away, so it lasts longer than what was asked.
             let ttl = if left == -1 { claim.ttl } else { millis(left) };
             let token = u64::try_from(token).map_err(|_| unexpected("acquire"))?;
-            Ok(Outcome::Done(Acquired::Granted(Grant::lease(
-                Token::new(token),
-                ttl,
-            ))))
+            let spare = if waits == 0 { claim.spare_tokens } else { 0 };
+            let grant = Grant::lease(Token::new(token), ttl).with_spare(spare);
+            Ok(Outcome::Done(Acquired::Granted(grant)))
         }
         (Some(0), 5) => {
             let (Some(rank), Some(ticket), Some(left)) = (number(1), number(2), number(3)) else {

@@ -63,6 +63,7 @@ impl Shared {
             (&claim.details).into(),
             database.clock.boot.as_str().into(),
             self.wake.address().as_ref().into(),
+            i64::from(claim.spare_tokens).into(),
         ];
         let (waits, ticket) = match intent {
             Intent::Wait { ticket } => (true, ticket),
@@ -71,7 +72,7 @@ impl Shared {
         if ticket.is_none() {
             let taken = database.write(TAKE, &values).await?;
             if let Some(row) = taken.rows.first() {
-                return Ok(granted(get(row, 0)?, claim.ttl));
+                return Ok(granted(get(row, 0)?, claim.ttl, claim.spare_tokens));
             }
         }
         values.extend([
@@ -85,7 +86,7 @@ impl Shared {
             let answer = database.write(ACQUIRE, &values).await?;
             let dead = self.announce(&answer, claim.claim_window)?;
             let Some(dead) = dead else {
-                return acquired(waits, &answer);
+                return acquired(claim.spare_tokens, waits, &answer);
             };
             // It may be our turn now.
             if let Some(last) = values.last_mut() {
@@ -150,7 +151,7 @@ impl Shared {
     }
 }
 
-fn acquired(waits: bool, answer: &Answer) -> Result<Acquired> {
+fn acquired(spare: u32, waits: bool, answer: &Answer) -> Result<Acquired> {
     let Some(row) = tagged(answer, "answer").next().transpose()? else {
         return Err(Error::new(
             ErrorKind::Internal,
@@ -162,7 +163,9 @@ fn acquired(waits: bool, answer: &Answer) -> Result<Acquired> {
     }
     let left = get::<Option<i64>>(row, 4)?.map(|expires| until(answer.now, expires));
     if get::<Option<bool>>(row, 2)? == Some(true) {
-        return Ok(granted(get(row, 3)?, left.unwrap_or_default()));
+        let others: bool = get(row, 10)?;
+        let spare = if others { 0 } else { spare };
+        return Ok(granted(get(row, 3)?, left.unwrap_or_default(), spare));
     }
     let mut busy = match get::<Option<bool>>(row, 5)? {
         Some(true) => {
@@ -179,8 +182,8 @@ fn acquired(waits: bool, answer: &Answer) -> Result<Acquired> {
     Ok(Acquired::Busy(busy))
 }
 
-fn granted(token: i64, ttl: Duration) -> Acquired {
-    Acquired::Granted(Grant::lease(token_of(token), ttl))
+fn granted(token: i64, ttl: Duration, spare: u32) -> Acquired {
+    Acquired::Granted(Grant::lease(token_of(token), ttl).with_spare(spare))
 }
 
 fn released(held: bool) -> Released {

@@ -11,15 +11,21 @@ use crate::core::{Core, backoff};
 use crate::driver::{Acquired, Busy, Grant, Intent, Occupant};
 use crate::env::Instant;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::Visit;
+use crate::gate::{Visit, Wish};
 use crate::guard::Guard;
-use crate::held::Plan;
+use crate::held::{Held, Plan};
 use crate::holder::Holder;
 use crate::loss::LossReason;
 use crate::name::Resource;
 use crate::options::{Options, Wait};
 use crate::schedule::recheck;
 use crate::signals::WaiterSlot;
+
+/// For how many turns of each one in line tokens are asked for. More of them are more turns for one request to the
+/// backend, as far as the time for them goes.
+const TURNS_EACH: usize = 8;
+/// A reservation of tokens costs nothing, but tokens that are not used make holes.
+const MOST_SPARE_TOKENS: u32 = 255;
 
 /// What is acquired, after validation; the same for every attempt of one lock object.
 #[derive(Debug)]
@@ -41,13 +47,13 @@ impl Target {
         if let Some(holder) = self.core.gates.waited_for(&self.resource) {
             return Ok(Err(holder));
         }
-        let mut attempt = self.attempt()?;
+        let mut attempt = self.attempt(0)?;
         let mut pauses = Pauses::new(self);
         loop {
             let sent = self.core.shared.env.now();
             match attempt.send(Intent::Try).await {
                 Ok(Acquired::Granted(grant)) => {
-                    return self.settle(attempt, grant, sent).map(Ok);
+                    return self.settle(attempt, grant, sent, None).map(Ok);
                 }
                 Ok(Acquired::Busy(busy)) => {
                     attempt.refused();
@@ -78,15 +84,19 @@ impl Target {
             }
         };
         self.refuse_when_closed()?;
-        let mut visit = self.core.gates.enter(&self.resource);
+        let mut visit = self.core.gates.enter(&self.resource, || self.wish());
         if !visit.has_turn() {
-            tokio::select! {
+            let handed = tokio::select! {
                 biased;
                 () = self.core.closed.cancelled() => return Err(Core::closed_error()),
-                () = visit.turn() => {}
+                handed = visit.turn() => handed,
                 () = self.core.shared.env.sleep_until(deadline) => {
                     return Err(self.timed_out(wait, visit.last_holder()));
                 }
+            };
+            if let Some(guard) = handed {
+                self.refuse_when_closed()?;
+                return Ok(guard);
             }
         }
         self.acquire_in_turn(wait, deadline, &mut visit).await
@@ -94,7 +104,8 @@ impl Target {
 
     async fn acquire_in_turn(&self, wait: Wait, deadline: Instant, visit: &mut Visit<'_>) -> Result<Guard> {
         let env = &self.core.shared.env;
-        let mut attempt = self.attempt()?;
+        let spare = self.spare_tokens(visit);
+        let mut attempt = self.attempt(spare)?;
         let mut pauses = Pauses::new(self);
         let mut ticket = None;
         let mut queued = false;
@@ -103,10 +114,10 @@ impl Target {
             attempt.register();
             let sent = env.now();
             let next = match attempt.send(Intent::Wait { ticket }).await {
-                Ok(Acquired::Granted(grant)) => match self.settle(attempt, grant, sent) {
+                Ok(Acquired::Granted(grant)) => match self.settle(attempt, grant, sent, Some(visit)) {
                     Ok(guard) => return Ok(guard),
                     Err(error) => {
-                        attempt = self.attempt()?;
+                        attempt = self.attempt(spare)?;
                         attempt.register();
                         pauses.after(error, false)?
                     }
@@ -166,7 +177,28 @@ impl Target {
         recheck(busy, claim, polls)
     }
 
-    fn attempt(&self) -> Result<Attempt<'_>> {
+    /// What a lease that is handed over has to be like.
+    fn wish(&self) -> Wish {
+        let Options {
+            auto_renew, max_hold, ..
+        } = self.options;
+        Wish {
+            ttl: self.ttl,
+            details: Arc::clone(&self.details),
+            takes_over: self.capacity == 1 && auto_renew && max_hold.is_none(),
+        }
+    }
+
+    /// How many tokens those in line behind `visit` could use.
+    fn spare_tokens(&self, visit: &Visit<'_>) -> u32 {
+        if self.core.shared.settings.local_handover.is_zero() || !self.wish().takes_over {
+            return 0;
+        }
+        let wanted = visit.behind().saturating_mul(TURNS_EACH);
+        u32::try_from(wanted).unwrap_or(u32::MAX).min(MOST_SPARE_TOKENS)
+    }
+
+    fn attempt(&self, spare_tokens: u32) -> Result<Attempt<'_>> {
         let shared = &self.core.shared;
         let settings = &shared.settings;
         let id = AttemptId::from_bits(shared.env.random_u128()?);
@@ -182,6 +214,7 @@ impl Target {
                 .claim_window
                 .min(self.ttl / 2)
                 .max(Duration::from_millis(1)),
+            spare_tokens,
             details: Arc::clone(&self.details),
         };
         Ok(Attempt::new(&self.core, SharedClaim::from(claim)))
@@ -214,14 +247,44 @@ impl Target {
     }
 
     /// Makes a guard of a grant in answer to a request sent at `sent`.
-    fn settle(&self, mut attempt: Attempt<'_>, grant: Grant, sent: Instant) -> Result<Guard> {
+    fn settle(
+        &self,
+        mut attempt: Attempt<'_>,
+        grant: Grant,
+        sent: Instant,
+        visit: Option<&mut Visit<'_>>,
+    ) -> Result<Guard> {
         let now = self.core.shared.env.now();
         // The attempt lives to the end of this: a manager that closes meanwhile waits for it.
         let held = attempt.settle(grant, [sent, now], self.plan(sent))?;
         self.core.upkeep.track(held.clone(), [sent, now]);
-        let guard = Guard::new(Arc::clone(&self.core), held);
+        let tenure = visit.is_some_and(|visit| self.begin_tenure(visit, &held, sent));
+        let guard = Guard::new(Arc::clone(&self.core), held, tenure);
         self.refuse_when_closed()?;
         Ok(guard)
+    }
+
+    /// Lets the lease pass along the line behind `visit`, if that is worth it; for no longer than the setting says.
+    fn begin_tenure(&self, visit: &mut Visit<'_>, held: &Held, sent: Instant) -> bool {
+        let shared = &self.core.shared;
+        // A short lease is not spent on it.
+        let limit = shared.settings.local_handover.min(self.ttl / 4);
+        let until = sent.after(limit);
+        if held.spare == 0 || shared.env.now() >= until || !visit.begin_tenure(held.claim().attempt, until) {
+            return false;
+        }
+        let (core, env, claim) = (
+            Arc::downgrade(&self.core),
+            shared.env.clone(),
+            held.claim().clone(),
+        );
+        drop(shared.env.spawn(async move {
+            env.sleep_until(until).await;
+            if let Some(core) = core.upgrade() {
+                core.gates.end_tenure(&claim.resource, claim.attempt);
+            }
+        }));
+        true
     }
 
     fn refuse_when_closed(&self) -> Result<()> {

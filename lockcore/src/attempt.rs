@@ -108,7 +108,9 @@ impl<'a> Attempt<'a> {
             ));
         }
         let (claim, deadline) = (self.claim.clone(), deadline.min(plan.end));
-        let held = Held::new(claim, grant.token, deadline, session, plan);
+        // What a late request leaves is released once the grant is over, so that has to be the end of the lease.
+        let spare = if self.late.is_empty() { grant.spare } else { 0 };
+        let held = Held::new(claim, grant.token, deadline, session, plan, spare);
         self.dirty = false;
         self.watch_late_requests(&held);
         Ok(held)

@@ -157,6 +157,9 @@ pub struct Claim {
     pub waiter_ttl: Duration,
     /// How long a lock stays reserved for the waiter that was woken, before it is offered to the next one.
     pub claim_window: Duration,
+    /// How many more tokens would be of use, so that the lock can pass among those who wait for it in this process
+    /// without a request (see [`Grant::spare`](crate::driver::Grant::spare)). The same for every call of an attempt.
+    pub spare_tokens: u32,
     /// Who asks, for people: at most 1 KiB of text that lockcore wrote. Stored with the grant, given back by
     /// `inspect` as it is, never read by a driver.
     pub details: Arc<str>,
@@ -175,6 +178,7 @@ impl Claim {
             auto_renew: true,
             waiter_ttl: crate::settings::DEFAULT_WAITER_TTL,
             claim_window: crate::settings::DEFAULT_CLAIM_WINDOW,
+            spare_tokens: 0,
             details: "".into(),
         }
     }

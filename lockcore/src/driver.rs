@@ -87,6 +87,10 @@ pub struct Grant {
     pub token: Token,
     /// What the grant lasts by.
     pub bound: Bound,
+    /// How many tokens right below [`token`](Self::token) are this grant's as well, all of them greater than that of
+    /// any earlier grant: those of this process that get the lock one after the other have them in order. At most the
+    /// claim's `spare_tokens`, and 0 when somebody else waits, or when the backend cannot.
+    pub spare: u32,
 }
 
 impl Grant {
@@ -96,6 +100,7 @@ impl Grant {
         Self {
             token,
             bound: Bound::Lease(ttl),
+            spare: 0,
         }
     }
 
@@ -105,7 +110,15 @@ impl Grant {
         Self {
             token,
             bound: Bound::Session(session),
+            spare: 0,
         }
+    }
+
+    /// With this many more tokens below its own.
+    #[must_use]
+    pub const fn with_spare(mut self, spare: u32) -> Self {
+        self.spare = spare;
+        self
     }
 }
 
@@ -175,7 +188,7 @@ impl Busy {
 pub struct Occupant {
     /// The claim's `details`.
     pub details: Arc<str>,
-    /// The grant's token.
+    /// The grant's token; of a grant with spare ones the greatest.
     pub token: Token,
     /// What is left of the lease without renewal.
     pub remaining: Option<Duration>,
@@ -236,7 +249,7 @@ pub enum Released {
 pub struct Lease {
     /// The claim that was granted.
     pub claim: SharedClaim,
-    /// The token of the grant.
+    /// The token of the grant, the greatest where there are spare ones.
     pub token: Token,
     /// How long it is to last from this renewal on; replaces the rest of the old term.
     pub ttl: Duration,

@@ -48,6 +48,8 @@ pub struct Guard {
     core: Arc<Core>,
     /// Taken when the guard is taken apart by `release`.
     armed: bool,
+    /// Is the lease passed on along the line of this process?
+    tenure: bool,
 }
 
 impl fmt::Debug for Guard {
@@ -62,11 +64,12 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(core: Arc<Core>, held: Held) -> Self {
+    pub(crate) const fn new(core: Arc<Core>, held: Held, tenure: bool) -> Self {
         Self {
             held,
             core,
             armed: true,
+            tenure,
         }
     }
 
@@ -196,7 +199,7 @@ impl Guard {
             };
             let attempt = self.held.claim().attempt;
             self.core.upkeep.retime(attempt, sent);
-            let lease = Lease::new(self.held.claim().clone(), self.held.token, ttl);
+            let lease = Lease::new(self.held.claim().clone(), self.held.grant, ttl);
             let answer = shared
                 .bounded(shared.renew_call(vec![lease], vec![renewal]))
                 .await?;
@@ -226,6 +229,9 @@ impl Guard {
     /// From the call on the lock counts as released; a dropped future goes on in the background.
     pub async fn release(mut self) -> Result<Release, ReleaseError> {
         self.armed = false;
+        if self.hand_over() {
+            return Ok(Release::Released);
+        }
         if !matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
             // Whoever found the loss cleans up.
             return Ok(Release::NotHeld);
@@ -239,7 +245,15 @@ impl Guard {
         };
         let sending = pending.send();
         self.core.upkeep.forget(self.held.claim().attempt);
+        // A tenure ends with this guard, after the answer: the next one in line finds the lock free.
         sending.await
+    }
+
+    /// Gives the lease to the next one in the line of this process, if there is one and the lease is good for it.
+    fn hand_over(&mut self) -> bool {
+        let passed = self.tenure && self.core.gates.hand_over(&self.core, &self.held);
+        self.tenure &= !passed;
+        passed
     }
 
     fn state(&self) -> LeaseState {
@@ -255,10 +269,18 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.armed && matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
+        if !self.armed {
+            // `release` has done it.
+        } else if self.hand_over() {
+            return;
+        } else if matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
             self.core.shared.clean_up(self.held.claim().clone(), Vec::new());
             // Last: a closing manager waits for what is held, then for clean-ups.
             self.core.upkeep.forget(self.held.claim().attempt);
+        }
+        if self.tenure {
+            let claim = self.held.claim();
+            self.core.gates.end_tenure(&claim.resource, claim.attempt);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::claim::{SharedClaim, Token};
+use crate::claim::{Claim, SharedClaim, Token};
 use crate::env::{Env, Instant, saturating_nanos};
 use crate::lease_word::{LeaseState, LeaseWord};
 use crate::loss::LossReason;
@@ -33,6 +33,10 @@ pub(crate) struct Held(SharedClaim);
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) token: Token,
+    /// The greatest one of the grant, by which the backend knows the lease.
+    pub(crate) grant: Token,
+    /// How many tokens from `token` on up to that are left for those who get the lease without a request.
+    pub(crate) spare: u32,
     pub(crate) plan: Plan,
     word: LeaseWord,
     session: Option<Session>,
@@ -47,6 +51,8 @@ impl Hold {
     fn new(token: Token, word: LeaseWord, session: Option<Session>, plan: Plan, ttl: Duration) -> Self {
         Self {
             token,
+            grant: token,
+            spare: 0,
             plan,
             word,
             session,
@@ -81,12 +87,54 @@ impl Held {
         deadline: Instant,
         session: Option<Session>,
         plan: Plan,
+        spare: u32,
     ) -> Self {
-        let hold = Hold::new(token, LeaseWord::new(deadline), session, plan, claim.ttl);
+        let first = Token::new(token.get().saturating_sub(spare.into()));
+        let hold = Hold::new(first, LeaseWord::new(deadline), session, plan, claim.ttl);
+        Self::of(
+            claim,
+            Hold {
+                grant: token,
+                spare,
+                ..hold
+            },
+        )
+    }
+
+    fn of(claim: SharedClaim, hold: Hold) -> Self {
         // An attempt ends with its grant, so this is the only one.
         let first = claim.hold().set(hold).is_ok();
         debug_assert!(first, "one attempt was granted twice");
         Self(claim)
+    }
+
+    /// Ends this as released and goes on as another with the next token, on the same lease. `None` when there is no
+    /// token left, or when it is not certain how long the lease lasts: then it stays what it was.
+    pub(crate) fn succeed(&self, now: Instant) -> Option<Self> {
+        let spare = self.spare.checked_sub(1)?;
+        let terms = lock(&self.terms);
+        let is_certain = terms.under_way == 0
+            && !self.unanswered.load(Ordering::Relaxed)
+            && self.ttl() == self.claim().ttl
+            && matches!(self.state_at(now), LeaseState::Held(_));
+        if !is_certain {
+            return None;
+        }
+        let LeaseState::Held(deadline) = self.word.release(now, self.expiry_reason(now)) else {
+            return None;
+        };
+        let token = Token::new(self.token.get() + 1);
+        let (session, plan, ttl) = (self.session.clone(), self.plan, self.claim().ttl);
+        let hold = Hold::new(token, LeaseWord::new(deadline), session, plan, ttl);
+        let claim = SharedClaim::from(Claim::clone(self.claim()));
+        Some(Self::of(
+            claim,
+            Hold {
+                grant: self.grant,
+                spare,
+                ..hold
+            },
+        ))
     }
 
     pub(crate) fn claim(&self) -> &SharedClaim {

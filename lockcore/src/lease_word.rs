@@ -1,11 +1,7 @@
 //! The state of a held lease in one atomic word, so that loss is final whatever races with it.
+//! `tests/loom` has this file with other atomics: its unit tests are beside it.
 
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
-
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
-
+use crate::atomic::{AtomicU64, Ordering};
 use crate::env::Instant;
 use crate::loss::LossReason;
 
@@ -107,121 +103,30 @@ impl LeaseWord {
     }
 }
 
-fn encode(state: LeaseState) -> u64 {
+pub(crate) fn encode(state: LeaseState) -> u64 {
     match state {
         LeaseState::Held(deadline) => deadline.as_nanos().max(LAST_CODE + 1),
         LeaseState::Released => RELEASED,
-        LeaseState::Lost(reason) => reason.code(),
+        LeaseState::Lost(reason) => reason_code(reason),
     }
 }
 
-fn decode(word: u64) -> LeaseState {
+pub(crate) fn decode(word: u64) -> LeaseState {
     match word {
         RELEASED => LeaseState::Released,
-        1..=LAST_CODE => LeaseState::Lost(LossReason::from_code(word)),
+        1..=LAST_CODE => LeaseState::Lost(reason_of(word)),
         _ => LeaseState::Held(Instant::from_nanos(word)),
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    fn at(nanos: u64) -> Instant {
-        Instant::from_nanos(nanos)
-    }
-
-    #[test]
-    fn every_state_survives_the_word() {
-        for reason in LossReason::ALL {
-            assert_eq!(decode(encode(LeaseState::Lost(reason))), LeaseState::Lost(reason));
-        }
-        for state in [
-            LeaseState::Released,
-            LeaseState::Held(at(100)),
-            LeaseState::Held(Instant::FAR_FUTURE),
-        ] {
-            assert_eq!(decode(encode(state)), state);
-        }
-    }
-
-    #[test]
-    fn a_late_answer_brings_nothing_back() {
-        let word = LeaseWord::new(at(100));
-        assert!(word.extend(at(200), at(99)));
-        assert!(!word.extend(at(300), at(200)));
-        assert_eq!(
-            word.state_at(at(1), LossReason::Expired),
-            LeaseState::Lost(LossReason::Unreachable)
-        );
-        assert_eq!(
-            word.release(at(1), LossReason::Expired),
-            LeaseState::Lost(LossReason::Unreachable)
-        );
-    }
-
-    #[test]
-    fn release_ends_it_once() {
-        let word = LeaseWord::new(at(100));
-        assert_eq!(
-            word.release(at(50), LossReason::Expired),
-            LeaseState::Held(at(100))
-        );
-        assert_eq!(word.release(at(50), LossReason::Expired), LeaseState::Released);
-        assert!(!word.lose(LossReason::Revoked));
-        assert!(!word.extend(at(900), at(50)));
-    }
+/// 1 and up.
+const fn reason_code(reason: LossReason) -> u64 {
+    reason as u64 + 1
 }
 
-#[cfg(all(test, loom))]
-mod loom_tests {
-    use loom::sync::Arc;
-    use loom::thread;
-
-    use super::*;
-
-    fn at(nanos: u64) -> Instant {
-        Instant::from_nanos(nanos)
-    }
-
-    /// The holder looks after the deadline while the answer to a renewal comes in: once lost, never held again.
-    #[test]
-    fn loom_loss_is_final() {
-        loom::model(|| {
-            let word = Arc::new(LeaseWord::new(at(100)));
-            let renewal = {
-                let word = Arc::clone(&word);
-                thread::spawn(move || word.extend(at(200), at(99)))
-            };
-            let first = word.state_at(at(150), LossReason::Expired);
-            let second = word.state_at(at(150), LossReason::Expired);
-            let renewed = renewal.join().unwrap();
-            if matches!(first, LeaseState::Lost(_)) {
-                assert!(matches!(second, LeaseState::Lost(_)));
-                assert!(!renewed || matches!(word.state_at(at(0), LossReason::Expired), LeaseState::Lost(_)));
-            }
-        });
-    }
-
-    /// Release, loss and expiry race: exactly one of them ends the lease.
-    #[test]
-    fn loom_one_end() {
-        loom::model(|| {
-            let word = Arc::new(LeaseWord::new(at(100)));
-            let loser = {
-                let word = Arc::clone(&word);
-                thread::spawn(move || word.lose(LossReason::Revoked))
-            };
-            let renewal = {
-                let word = Arc::clone(&word);
-                thread::spawn(move || word.extend(at(200), at(50)))
-            };
-            let released = matches!(word.release(at(60), LossReason::Expired), LeaseState::Held(_));
-            let lost = loser.join().unwrap();
-            renewal.join().unwrap();
-            assert!(released != lost);
-            let end = word.state_at(at(60), LossReason::Expired);
-            assert_eq!(end == LeaseState::Released, released);
-        });
-    }
+fn reason_of(code: u64) -> LossReason {
+    LossReason::ALL
+        .into_iter()
+        .find(|reason| reason_code(*reason) == code)
+        .unwrap_or(LossReason::Expired)
 }

@@ -1,5 +1,6 @@
 //! The core of Leasehold.
 mod acquire;
+mod atomic;
 mod attempt;
 mod capability;
 mod claim;
@@ -16,6 +17,8 @@ mod heartbeat;
 mod held;
 mod holder;
 mod lease_word;
+#[cfg(test)]
+mod lease_word_tests;
 mod lock;
 mod loss;
 mod manager;
@@ -51,8 +54,8 @@ pub use options::{Retry, Wait};
 pub use session::Session;
 pub use session_pool::{OpenSession, PooledSession, SessionPool};
 pub use settings::{
-    DEFAULT_CLAIM_WINDOW, DEFAULT_DRAIN, DEFAULT_OP_TIMEOUT, DEFAULT_TTL, DEFAULT_WAITER_TTL, MAX_TTL,
-    Settings, local_deadline,
+    DEFAULT_CLAIM_WINDOW, DEFAULT_DRAIN, DEFAULT_LOCAL_HANDOVER, DEFAULT_OP_TIMEOUT, DEFAULT_TTL,
+    DEFAULT_WAITER_TTL, MAX_TTL, Settings, local_deadline,
 };
 pub use signals::Signals;
 pub use supervisor::{Connect, KeepAlive, Supervisor};

@@ -31,18 +31,6 @@ impl LossReason {
         Self::Closed,
     ];
 
-    /// 1 and up, for the lease word.
-    pub(crate) const fn code(self) -> u64 {
-        self as u64 + 1
-    }
-
-    pub(crate) fn from_code(code: u64) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.code() == code)
-            .unwrap_or(Self::Expired)
-    }
-
     /// A few words for people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -77,6 +77,19 @@ impl Upkeep {
         self.wake_by(&table, due);
     }
 
+    /// Ends `held` as released, and looks after the same lease with its next token instead. `None`, and nothing is
+    /// changed, when that is not safe: see [`Held::succeed`].
+    pub(crate) fn hand_over(&self, held: &Held) -> Option<Held> {
+        let mut table = self.table();
+        let entry = table.held.get_mut(&held.claim().attempt)?;
+        if entry.in_flight || entry.check || entry.failures > 0 {
+            return None;
+        }
+        let next = held.succeed(self.shared.env.now())?;
+        entry.held = next.clone();
+        Some(next)
+    }
+
     /// A lease was released. The task finds nothing when its time comes.
     pub(crate) fn forget(&self, attempt: AttemptId) {
         let mut table = self.table();
@@ -229,7 +242,7 @@ impl Upkeep {
         };
         let attended = if renew {
             entry.in_flight = true;
-            let lease = Lease::new(entry.held.claim().clone(), entry.held.token, ttl);
+            let lease = Lease::new(entry.held.claim().clone(), entry.held.grant, ttl);
             let under_way = if by_session {
                 entry.held.checking(now)
             } else {

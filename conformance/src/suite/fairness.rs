@@ -1,12 +1,12 @@
 //! FQ: the queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockcore::driver::{Acquired, Intent};
 use lockcore::memory::Call;
-use lockcore::{Driver, ErrorKind};
+use lockcore::{Driver, ErrorKind, LockManager};
 
 use super::common::{expect_error, gets, is_free_within, is_released, queue, random, refused};
 use super::reach::Reach;
@@ -26,6 +26,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("FQ6", "a_release_wakes_one", |cx| Box::pin(fq6(cx))).needs(&[Need::Fifo, Need::Push]),
     Scenario::new("FQ7", "the_queue_outlives_its_numbers", |cx| Box::pin(fq7(cx))).needs(&[Need::Fifo]),
     Scenario::new("FQ8", "nobody_starves", |cx| Box::pin(fq8(cx))).needs(&[Need::NoFifo]),
+    Scenario::new("FQ12", "the_lock_passes_among_tasks", |cx| Box::pin(fq12(cx))),
+    Scenario::new("FQ13", "what_was_passed_on_is_kept_and_lost", |cx| {
+        Box::pin(fq13(cx))
+    })
+    .needs(&[Need::ForceRelease]),
 ];
 
 /// Waiters of several connections, one after the other into the queue, and out of it in the same order.
@@ -267,4 +272,82 @@ async fn fq8(cx: Context) -> Checked {
     refused(client.lock(&name)).await?;
     is_released(held).await?;
     is_free_within(&client, &name, cx.slack()).await
+}
+
+/// Many tasks of one client and one of another want the same lock all the time: it may pass among the former without a
+/// request. Whoever has it has it alone, with a greater token than anybody before, and the other one has its turns.
+async fn fq12(cx: Context) -> Checked {
+    const TASKS: usize = 12;
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    // Who waits elsewhere may wait for a few turns more.
+    cx.expect_no_order();
+    let inside = Arc::new(AtomicBool::new(false));
+    let last = Arc::new(AtomicU64::new(0));
+    let rounds = cx.pick(12, 40);
+    let mut tasks = Vec::new();
+    for task in 0..=TASKS {
+        let client = if task < TASKS { a.clone() } else { b.clone() };
+        let (name, env) = (name.clone(), cx.env().clone());
+        let (inside, last) = (Arc::clone(&inside), Arc::clone(&last));
+        tasks.push(cx.spawn(async move {
+            for round in 0..rounds {
+                let held = client.lock(&name).acquire().await?;
+                ensure!(!inside.swap(true, Ordering::SeqCst), "somebody else has the lock");
+                let (token, before) = (held.token().get(), last.load(Ordering::SeqCst));
+                ensure!(token > before, "the token {token} came after {before}");
+                last.store(token, Ordering::SeqCst);
+                if (round + task) % 5 == 0 {
+                    env.sleep(Duration::from_micros(500)).await;
+                }
+                ensure!(held.is_held());
+                inside.store(false, Ordering::SeqCst);
+                is_released(held).await?;
+            }
+            Checked::Ok(())
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    is_free_within(&b, &name, cx.slack()).await
+}
+
+/// Whoever got the lock from a task of the same client keeps it for as long as it wants, and learns that it was taken
+/// away like anybody else.
+async fn fq13(cx: Context) -> Checked {
+    const WAITERS: u32 = 5;
+    let (a, b, name) = (cx.client().await?, cx.client().await?, cx.name());
+    let ttl = cx.renewed_ttl();
+    let first = a.lock(&name).ttl(ttl).acquire().await?;
+    let turns = Arc::new(AtomicU32::new(0));
+    let mut waiters = Vec::new();
+    for _ in 0..WAITERS {
+        let (acquired, turns) = (a.lock(&name).ttl(ttl).acquire(), Arc::clone(&turns));
+        waiters.push(cx.spawn(async move {
+            let held = acquired.await?;
+            if turns.fetch_add(1, Ordering::SeqCst) + 1 == WAITERS {
+                return Checked::Ok(Some(held));
+            }
+            is_released(held).await?;
+            Ok(None)
+        }));
+    }
+    cx.sleep(Duration::from_millis(20)).await;
+    is_released(first).await?;
+    let mut last = None;
+    for waiter in waiters {
+        let held = cx.within("everybody is served", cx.slack(), waiter).await???;
+        last = last.or(held);
+    }
+    let Some(held) = last else {
+        fail!("nobody was the last one");
+    };
+    cx.sleep(ttl + ttl / 2).await;
+    ensure!(held.is_held(), "it was not renewed");
+    refused(b.lock(&name)).await?;
+    cx.disturbed();
+    ensure!(b.manager().force_release(&name).await?, "nobody held it");
+    cx.within("the holder is told", ttl + cx.slack(), held.lost())
+        .await?;
+    is_free_within(&b, &name, cx.slack()).await
 }

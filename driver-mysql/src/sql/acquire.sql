@@ -39,7 +39,7 @@ UPDATE leasehold_waiter SET deadline = 0 WHERE attempt = @lh_lapsed;
 DELETE FROM leasehold_waiter WHERE attempt = IF(@lh_place, NULL, :me);
 
 UPDATE leasehold_lock
-SET token = IF(@lh_grant, GREATEST(token + 1, CAST(@lh_now AS UNSIGNED)), token),
+SET token = IF(@lh_grant, GREATEST(token + 1, CAST(@lh_now AS UNSIGNED)) + :spare, token),
     owner = IF(@lh_grant, :me, owner),
     held = IF(@lh_grant, 1, held),
     expires = IF(@lh_grant, @lh_now + :ttl, expires),

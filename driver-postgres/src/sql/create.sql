@@ -150,9 +150,9 @@ $$;
 -- Attempt, place in the queue, sign of life and claim in one. `outcome`: granted, busy, or full.
 CREATE OR REPLACE FUNCTION {schema}.acquire(
     p_key text, p_attempt text, p_ttl bigint, p_details bytea, p_wake bigint, p_window bigint,
-    p_waits boolean, p_ticket bigint, p_life bigint, p_queue bigint,
+    p_waits boolean, p_ticket bigint, p_life bigint, p_queue bigint, p_spare bigint,
     OUT outcome text, OUT token bigint, OUT left_us bigint, OUT held boolean, OUT details bytea,
-    OUT since_us bigint, OUT ticket bigint, OUT ahead bigint, OUT told text[])
+    OUT since_us bigint, OUT ticket bigint, OUT ahead bigint, OUT told text[], OUT others boolean)
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
@@ -170,14 +170,14 @@ DECLARE
 BEGIN
     -- The whole of an acquire that meets nobody: one row, which decides by itself.
     UPDATE {schema}.lock AS f
-    SET token = greatest(f.token + 1, {schema}.us(clock_timestamp())), owner = p_attempt, held = true,
+    SET token = greatest(f.token + 1, {schema}.us(clock_timestamp())) + p_spare, owner = p_attempt, held = true,
         expires = clock_timestamp() + v_ttl, since = clock_timestamp(), wake = p_wake, session = NULL,
         details = p_details
     WHERE f.key = p_key AND NOT f.waits AND f.session IS NULL
       AND (f.owner IS NULL OR f.expires <= clock_timestamp())
     RETURNING f.token INTO v_token;
     IF FOUND THEN
-        outcome := 'granted'; token := v_token; left_us := p_ttl; told := v_told;
+        outcome := 'granted'; token := v_token; left_us := p_ttl; told := v_told; others := false;
         RETURN;
     END IF;
 
@@ -198,12 +198,12 @@ BEGIN
         END IF;
     ELSIF NOT EXISTS (SELECT FROM {schema}.waiter WHERE key = p_key) THEN
         INSERT INTO {schema}.lock AS f (key, token, owner, held, waits, expires, since, wake, details)
-        VALUES (p_key, greatest(1, {schema}.us(clock_timestamp())), p_attempt, true, false,
+        VALUES (p_key, greatest(1, {schema}.us(clock_timestamp())) + p_spare, p_attempt, true, false,
                 clock_timestamp() + v_ttl, clock_timestamp(), p_wake, p_details)
         ON CONFLICT DO NOTHING
         RETURNING f.token INTO v_token;
         IF FOUND THEN
-            outcome := 'granted'; token := v_token; left_us := p_ttl; told := v_told;
+            outcome := 'granted'; token := v_token; left_us := p_ttl; told := v_told; others := false;
             RETURN;
         END IF;
     END IF;
@@ -216,7 +216,7 @@ BEGIN
         END IF;
         IF l.owner = p_attempt AND l.held AND l.expires > v_now THEN
             -- It was granted already, and the reply lost.
-            outcome := 'granted'; token := l.token; told := v_told;
+            outcome := 'granted'; token := l.token; told := v_told; others := l.waits;
             left_us := extract(epoch FROM l.expires - v_now) * 1000000;
             RETURN;
         END IF;
@@ -231,11 +231,11 @@ BEGIN
         THEN
             DELETE FROM {schema}.waiter AS w WHERE w.key = p_key AND w.attempt = p_attempt;
             UPDATE {schema}.lock AS f
-            SET token = greatest(f.token + 1, {schema}.us(v_now)), owner = p_attempt, held = true,
+            SET token = greatest(f.token + 1, {schema}.us(v_now)) + p_spare, owner = p_attempt, held = true,
                 waits = EXISTS (SELECT FROM {schema}.waiter AS w WHERE w.key = p_key),
                 expires = v_now + v_ttl, since = v_now, wake = p_wake, session = NULL, details = p_details
             WHERE f.key = p_key
-            RETURNING f.token INTO v_token;
+            RETURNING f.token, f.waits INTO v_token, others;
             outcome := 'granted'; token := v_token; left_us := p_ttl; told := v_told;
             RETURN;
         END IF;

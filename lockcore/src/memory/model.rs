@@ -59,10 +59,8 @@ impl Model {
             .iter()
             .find(|holding| holding.claim.attempt == claim.attempt)
         {
-            return Ok(Acquired::Granted(Grant::lease(
-                holding.token,
-                holding.until.since(now.at),
-            )));
+            let grant = Grant::lease(holding.token, holding.until.since(now.at));
+            return Ok(Acquired::Granted(grant));
         }
         if queue.is_idle() {
             queue.capacity = claim.capacity;
@@ -78,7 +76,9 @@ impl Model {
             queue.enqueue(now.at, client, claim, ticket);
         }
         if queue.may_take(claim) {
-            let token = Token::next(self.last_token, now.unix_micros);
+            let spare = claim.spare_tokens;
+            let first = Token::next(self.last_token, now.unix_micros);
+            let token = Token::new(first.get().saturating_add(spare.into()));
             self.last_token = Some(token);
             queue
                 .waiters
@@ -92,7 +92,10 @@ impl Model {
             });
             // A run of readers goes in together.
             queue.wake_next(now.at, wakes);
-            return Ok(Acquired::Granted(Grant::lease(token, claim.ttl)));
+            let spare = if queue.waiters.is_empty() { spare } else { 0 };
+            return Ok(Acquired::Granted(
+                Grant::lease(token, claim.ttl).with_spare(spare),
+            ));
         }
         if waits {
             queue.enqueue(now.at, client, claim, ticket);

@@ -9,6 +9,7 @@ mod acquire;
 mod cancel;
 mod close;
 mod fair;
+mod handover;
 mod loss;
 mod release;
 mod renew;
