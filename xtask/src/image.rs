@@ -1,18 +1,25 @@
 //! Images of test servers made from Debian packages, for machines that reach no container registry.
 //!
-//! `conformance/images/<name>-<version>/Dockerfile` becomes `leasehold-test/<name>:<version>`, on a base that
-//! debootstrap makes. One more folder is one more image.
+//! `conformance/images/<name>-<version>` becomes `leasehold-test/<name>:<version>`: a copy of a minimal Debian that
+//! debootstrap makes, in which the folder's `install.sh` is run, with the folder's other scripts in `/usr/local/bin`,
+//! imported with the settings in `image.conf`. `docker build` would need a container and a commit for each line, which
+//! takes minutes where Docker's storage is slow. One more folder is one more image.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
-use tokio::{process::Command, sync::Mutex};
+use tempfile::TempDir;
+use tokio::{
+    process::Command,
+    sync::{Mutex, Semaphore},
+};
 
 use crate::{
     docker::{self, docker},
@@ -21,7 +28,8 @@ use crate::{
 };
 
 const SUITE: &str = "trixie";
-const BASE: &str = "leasehold-test/base:trixie";
+const INSTALL: &str = "install.sh";
+const CONFIG: &str = "image.conf";
 
 /// An image that is lost in a crash is made again, and nobody reads manuals in it.
 const DPKG: &str = "force-unsafe-io\n\
@@ -29,11 +37,23 @@ const DPKG: &str = "force-unsafe-io\n\
     path-exclude=/usr/share/man/*\n\
     path-exclude=/usr/share/locale/*\n";
 
-/// Builds the image from its folder, unless it is there, built from the same.
-pub(crate) async fn build(folder: &Path, image: &str, root: Root) -> Result<()> {
+/// What Debian asks before it starts a server that was installed: no.
+const POLICY: &str = "#!/bin/sh\nexit 101\n";
+
+/// Runs `$2 ..` in the tree `$1`, in a mount namespace of its own, so that nothing stays mounted.
+const CHROOT: &str = r#"set -e
+tree=$1
+shift
+mount -t proc proc "$tree/proc"
+exec chroot "$tree" "$@""#;
+
+/// The tree that all images start from, made when the first one needs it.
+static BASE: Mutex<Option<Arc<Tree>>> = Mutex::const_new(None);
+
+/// Makes the image from its folder, unless it is there, made from the same. `permits` are for what keeps the machine busy.
+pub(crate) async fn build(folder: &Path, image: &str, root: Root, permits: &Semaphore) -> Result<()> {
     let apt = Apt::of_host().await;
-    let base_recipe = hash(&["base 1", SUITE, &apt.config, DPKG]);
-    let mut parts = vec![base_recipe.clone()];
+    let mut parts = ["4", SUITE, &apt.config, DPKG].map(ToOwned::to_owned).to_vec();
     for file in files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         let text = fs::read_to_string(&file).with_context(|| format!("{} is no text", file.display()))?;
         parts.push(text);
@@ -43,115 +63,213 @@ pub(crate) async fn build(folder: &Path, image: &str, root: Root) -> Result<()> 
         println!("{image}: built before");
         return Ok(());
     }
-    {
-        // Images are made side by side, and this is for all of them.
-        static ONE: Mutex<()> = Mutex::const_new(());
-        let _one = ONE.lock().await;
-        if docker::is_built_from(BASE, &base_recipe).await {
-            println!("{BASE}: built before");
-        } else {
-            bootstrap(&apt, root, &base_recipe).await?;
-        }
-    }
-    let label = docker::recipe_label(&recipe);
-    // The host's network, because that is the one on which the host's mirror is known to answer.
-    let mut command = docker(["build", "--network", "host", "--label", &label, "--tag", image]);
-    for variable in ["http_proxy", "https_proxy", "no_proxy"] {
-        if std::env::var_os(variable).is_some() {
-            command.args(["--build-arg", variable]);
-        }
-    }
-    command.arg(folder);
-    let (end, _) = run::collect(command, Limits::minutes(15)).await?;
-    succeed(end, &format!("docker build of {image}"))
+    let base = base(&apt, root).await?;
+    let _permit = permits.acquire().await?;
+    let tree = base.copy().await?;
+    let made = async {
+        tree.install(folder).await?;
+        tree.import(image, &recipe, &fs::read_to_string(folder.join(CONFIG))?)
+            .await
+    };
+    let made = made.await.with_context(|| format!("{image} was not made"));
+    made.and(tree.remove().await)
 }
 
-/// Makes the base image: a minimal Debian, with the apt set-up of this machine.
-async fn bootstrap(apt: &Apt, root: Root, recipe: &str) -> Result<()> {
-    if root == Root::No {
-        bail!(
-            "debootstrap needs root, and `sudo -n` asks for a password: run `cargo xtask servers` as root once"
-        );
+async fn base(apt: &Apt, root: Root) -> Result<Arc<Tree>> {
+    let mut base = BASE.lock().await;
+    if let Some(base) = &*base {
+        return Ok(Arc::clone(base));
     }
-    if !host::has("debootstrap") {
-        host::install(root, &["debootstrap"]).await.map_err(|reason| {
-            anyhow!("{reason}. On a system without apt, install debootstrap by hand, or make one of the official images present")
-        })?;
-    }
-    let folder = tempfile::Builder::new().prefix("leasehold-base-").tempdir()?;
-    let tree = folder.path().join("root");
-    let done = fill(apt, root, &tree, recipe).await;
-    // It belongs to root, whatever we are.
-    let mut remove = root.command(&[], "rm").context("not root")?;
-    remove.args(["-rf", "--one-file-system"]).arg(&tree);
-    let removed = run::stream(remove, Limits::minutes(2), |_| {}).await;
-    done.and(removed.map(|_| ()))
+    let tree = Arc::new(Tree::bootstrap(apt, root).await?);
+    *base = Some(Arc::clone(&tree));
+    Ok(tree)
 }
 
-async fn fill(apt: &Apt, root: Root, tree: &Path, recipe: &str) -> Result<()> {
-    let env: Vec<_> = apt
-        .proxy
-        .iter()
-        .map(|proxy| ("http_proxy", proxy.clone()))
-        .collect();
-    let mut command = root.command(&env, "debootstrap").context("not root")?;
-    command.arg("--variant=minbase");
-    let encrypted = apt
-        .mirror
-        .as_ref()
-        .is_some_and(|mirror| mirror.starts_with("https"));
-    if encrypted {
-        command.arg("--include=ca-certificates");
+/// Removes what is left when all images are made.
+pub(crate) async fn clean_up() -> Result<()> {
+    let base = BASE.lock().await.take();
+    match base {
+        Some(tree) => tree.remove().await,
+        None => Ok(()),
     }
-    command.arg(SUITE).arg(tree).args(&apt.mirror);
-    succeed(
-        run::stream(command, Limits::minutes(20), |_| {}).await?,
-        "debootstrap",
-    )?;
-    if encrypted && host::has_ca_bundle() {
-        let mut copy = root.command(&[], "cp").context("not root")?;
-        copy.arg(host::CA_BUNDLE)
-            .arg(tree.join(host::CA_BUNDLE.trim_start_matches('/')));
+}
+
+/// A Debian in a folder. It belongs to root, whatever we are.
+#[derive(Debug)]
+struct Tree {
+    folder: TempDir,
+    root: Root,
+}
+
+impl Tree {
+    fn new(root: Root) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("leasehold-image-").tempdir()?;
+        Ok(Self { folder, root })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// A minimal Debian, with the apt set-up and the package lists of this machine's mirror.
+    async fn bootstrap(apt: &Apt, root: Root) -> Result<Self> {
+        if root == Root::No {
+            bail!(
+                "debootstrap needs root, and `sudo -n` asks for a password: run `cargo xtask servers` as root once"
+            );
+        }
+        if !host::has("debootstrap") {
+            host::install(root, &["debootstrap"]).await.map_err(|reason| {
+                anyhow!("{reason}. On a system without apt, install debootstrap by hand, or make one of the official images present")
+            })?;
+        }
+        let tree = Self::new(root)?;
+        match tree.fill(apt).await {
+            Ok(()) => Ok(tree),
+            Err(error) => {
+                tree.remove().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn fill(&self, apt: &Apt) -> Result<()> {
+        let tree = self.path();
+        let env: Vec<_> = apt
+            .proxy
+            .iter()
+            .map(|proxy| ("http_proxy", proxy.clone()))
+            .collect();
+        let mut command = self.command(&env, "debootstrap")?;
+        command.arg("--variant=minbase");
+        let encrypted = apt
+            .mirror
+            .as_ref()
+            .is_some_and(|mirror| mirror.starts_with("https"));
+        if encrypted {
+            command.arg("--include=ca-certificates");
+        }
+        command.arg(SUITE).arg(&tree).args(&apt.mirror);
         succeed(
-            run::stream(copy, Limits::minutes(1), |_| {}).await?,
-            "the copy of the trusted certificates",
+            run::stream(command, Limits::minutes(20), |_| {}).await?,
+            "debootstrap",
         )?;
+        if encrypted && host::has_ca_bundle() {
+            let mut copy = self.command(&[], "cp")?;
+            copy.arg(host::CA_BUNDLE)
+                .arg(tree.join(host::CA_BUNDLE.trim_start_matches('/')));
+            succeed(
+                run::stream(copy, Limits::minutes(1), |_| {}).await?,
+                "the copy of the trusted certificates",
+            )?;
+        }
+        self.write("etc/apt/apt.conf.d/99host", "644", &apt.config)
+            .await?;
+        self.write("etc/dpkg/dpkg.cfg.d/test-image", "644", DPKG).await?;
+        self.write("usr/sbin/policy-rc.d", "755", POLICY).await?;
+        // MariaDB's data are not made where `localhost` is not known.
+        self.write("etc/hosts", "644", "127.0.0.1 localhost\n::1 localhost\n")
+            .await?;
+        self.run(&["apt-get", "update"]).await
     }
-    for (file, text) in [
-        ("etc/apt/apt.conf.d/99host", apt.config.as_str()),
-        ("etc/dpkg/dpkg.cfg.d/test-image", DPKG),
-    ] {
-        let config = tree.with_file_name("config");
-        fs::write(&config, text)?;
-        let mut copy = root.command(&[], "install").context("not root")?;
-        copy.args(["-m", "644"]).arg(&config).arg(tree.join(file));
-        let copied = run::stream(copy, Limits::minutes(1), |_| {}).await?;
-        succeed(copied, &format!("the copy of {file}"))?;
+
+    async fn copy(&self) -> Result<Self> {
+        let copied = Self::new(self.root)?;
+        let mut copy = self.command(&[], "cp")?;
+        copy.args(["-a", "--reflink=auto"])
+            .arg(self.path())
+            .arg(copied.path());
+        match run::stream(copy, Limits::minutes(5), |_| {}).await {
+            Ok(end) if end.is_success() => Ok(copied),
+            failed => {
+                copied.remove().await?;
+                succeed(failed?, "the copy of the base")?;
+                bail!("the copy of the base failed")
+            }
+        }
     }
-    import(root, tree, recipe).await
+
+    /// Runs a folder's `install.sh`, with its other scripts in place.
+    async fn install(&self, folder: &Path) -> Result<()> {
+        for file in files(folder)? {
+            let name = file
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let text = fs::read_to_string(&file)?;
+            match name {
+                CONFIG => {}
+                INSTALL => self.write(INSTALL, "755", &text).await?,
+                name => self.write(&format!("usr/local/bin/{name}"), "755", &text).await?,
+            }
+        }
+        self.run(&["sh", &format!("/{INSTALL}")]).await
+    }
+
+    /// Runs a program in the tree.
+    async fn run(&self, program: &[&str]) -> Result<()> {
+        let env = [("DEBIAN_FRONTEND", "noninteractive".to_owned())];
+        let mut command = self.command(&env, "unshare")?;
+        command.args(["--mount", "sh", "-c", CHROOT, "chroot"]);
+        command.arg(self.path()).args(program);
+        let end = run::stream(command, Limits::minutes(15), |_| {}).await?;
+        succeed(end, &program.join(" "))
+    }
+
+    async fn write(&self, path: &str, mode: &str, text: &str) -> Result<()> {
+        let draft = self.folder.path().join("draft");
+        fs::write(&draft, text)?;
+        let mut install = self.command(&[], "install")?;
+        install.args(["-m", mode]).arg(&draft).arg(self.path().join(path));
+        let end = run::stream(install, Limits::minutes(1), |_| {}).await?;
+        succeed(end, &format!("the copy of {path}"))
+    }
+
+    async fn import(&self, image: &str, recipe: &str, config: &str) -> Result<()> {
+        let mut tar = self.command(&[], "tar")?.into_std();
+        tar.arg("-C").arg(self.path()).args([
+            "--exclude=./var/cache/apt/*",
+            "--exclude=./var/lib/apt/lists/*",
+            "--exclude=./usr/sbin/policy-rc.d",
+            "--exclude=./install.sh",
+        ]);
+        let mut tar = tar
+            .args(["-c", "."])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let layer = tar.stdout.take().context("tar has no output")?;
+        println!("+ tar | docker import - {image}");
+        let label = format!("LABEL {}", docker::recipe_label(recipe));
+        let mut command = docker(["import", "--change", &label]);
+        for line in settings(config) {
+            command.args(["--change", line]);
+        }
+        command.args(["-", image]);
+        let imported = Command::status(command.stdin(layer)).await?;
+        let packed = tar.wait()?;
+        if !imported.success() || !packed.success() {
+            bail!("docker import of {image} failed");
+        }
+        Ok(())
+    }
+
+    async fn remove(&self) -> Result<()> {
+        let mut remove = self.command(&[], "rm")?;
+        remove.args(["-rf", "--one-file-system"]).arg(self.path());
+        let removed = run::stream(remove, Limits::minutes(2), |_| {}).await?;
+        succeed(removed, "the removal of an image's files")
+    }
+
+    fn command(&self, env: &[(&str, String)], program: &str) -> Result<Command> {
+        self.root.command(env, program).context("not root")
+    }
 }
 
-async fn import(root: Root, tree: &Path, recipe: &str) -> Result<()> {
-    let mut tar = root.command(&[], "tar").context("not root")?.into_std();
-    tar.arg("-C").arg(tree).args([
-        "--exclude=./var/cache/apt/archives/*.deb",
-        "--exclude=./var/lib/apt/lists/*",
-    ]);
-    let mut tar = tar
-        .args(["-c", "."])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let layer = tar.stdout.take().context("tar has no output")?;
-    let change = format!("LABEL {}", docker::recipe_label(recipe));
-    println!("+ tar | docker import - {BASE}");
-    let mut command = docker(["import", "--change", &change, "-", BASE]);
-    let imported = Command::status(command.stdin(layer)).await?;
-    let packed = tar.wait()?;
-    if !imported.success() || !packed.success() {
-        bail!("docker import of {BASE} failed");
-    }
-    Ok(())
+/// The lines of an `image.conf` that are not empty or comments.
+fn settings(config: &str) -> impl Iterator<Item = &str> {
+    let lines = config.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 fn succeed(end: run::End, what: &str) -> Result<()> {
@@ -197,6 +315,13 @@ mod tests {
             "conformance/images/redis-8"
         );
         assert!(folder_of("redis").is_err());
+    }
+
+    #[test]
+    fn settings_are_lines_that_are_no_comments() {
+        let config = "# of the official image\nVOLUME /data\n\nCMD [\"redis-server\"]\n";
+        let settings: Vec<_> = settings(config).collect();
+        assert_eq!(settings, ["VOLUME /data", "CMD [\"redis-server\"]"]);
     }
 
     #[test]

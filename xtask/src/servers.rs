@@ -48,10 +48,8 @@ pub(crate) async fn get() -> Result<Servers> {
         match (target.origin, &engine) {
             (Origin::Container, Ok(_)) => {
                 let (workspace, permits) = (Arc::clone(&workspace), Arc::clone(&permits));
-                images.spawn(async move {
-                    let _permit = permits.acquire_owned().await;
-                    (target, container(&workspace, target.kind, root).await)
-                });
+                images
+                    .spawn(async move { (target, container(&workspace, target.kind, root, &permits).await) });
             }
             (Origin::Container, Err(reason)) => {
                 servers.left_out.push((target, format!("no Docker: {reason}")));
@@ -68,6 +66,9 @@ pub(crate) async fn get() -> Result<Servers> {
             (target, Err(error)) => servers.failed.push((target, format!("{error:#}"))),
         }
     }
+    if let Err(error) = image::clean_up().await {
+        println!("{error:#}");
+    }
     if run::is_interrupted() {
         bail!("interrupted");
     }
@@ -79,7 +80,12 @@ pub(crate) async fn get() -> Result<Servers> {
     Ok(servers)
 }
 
-async fn container(workspace: &Workspace, kind: ServerKind, root: Root) -> Result<String> {
+async fn container(
+    workspace: &Workspace,
+    kind: ServerKind,
+    root: Root,
+    permits: &Semaphore,
+) -> Result<String> {
     let (official, built) = (kind.official_image(), kind.built_image());
     if docker::has_image(&official).await {
         return Ok(format!("image {official}"));
@@ -92,7 +98,7 @@ async fn container(workspace: &Workspace, kind: ServerKind, root: Root) -> Resul
             Err(reason) => println!("{reason}: building {built} from Debian packages"),
         }
     }
-    image::build(&workspace.root.join(folder), &built, root).await?;
+    image::build(&workspace.root.join(folder), &built, root, permits).await?;
     Ok(format!("image {built}"))
 }
 

@@ -33,8 +33,6 @@ pub(crate) enum Step {
     Conformance,
     /// The programs in examples/, on every backend and server
     Examples,
-    /// The interleavings that loom explores
-    Loom,
 }
 
 /// How a step went.
@@ -167,14 +165,6 @@ async fn one(step: Step, workspace: &Workspace, servers: &Servers, last: &mut Sh
         Step::Tests => tests(workspace),
         Step::Doctests => {
             let command = cargo(["test", "--doc", "--workspace", "--all-features", "--no-fail-fast"]);
-            (command, Count::libtest)
-        }
-        Step::Loom => {
-            let mut command = cargo(["test", "--package", "lockcore", "--release", "--lib", "loom"]);
-            // A folder of its own: other flags would rebuild everything twice, each time.
-            command
-                .env("CARGO_TARGET_DIR", workspace.target.join("loom"))
-                .env("RUSTFLAGS", "--cfg loom");
             (command, Count::libtest)
         }
     };

@@ -72,3 +72,38 @@ impl Workspace {
         examples.map(|(_, _, name)| name.as_str()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Packages with their features, as they are built for this selection.
+    async fn built<const N: usize>(selection: [&str; N]) -> BTreeSet<String> {
+        let mut command = cargo(["tree", "--locked", "--prefix", "none", "--format", "{p} {f}"]);
+        command.args(selection);
+        let text = run::output(command, Duration::from_secs(60)).await.unwrap();
+        text.lines()
+            .map(|line| line.trim_end_matches(" (*)").to_owned())
+            .collect()
+    }
+
+    /// Else a new machine compiles most of it twice before it runs the first test.
+    #[tokio::test]
+    async fn xtask_is_built_of_what_the_tests_are_built_of() {
+        let ours = built(["--package", "xtask", "--edges", "normal,no-proc-macro"]).await;
+        let all = built([
+            "--workspace",
+            "--all-features",
+            "--edges",
+            "normal,dev,no-proc-macro",
+        ])
+        .await;
+        let twice: Vec<_> = ours.difference(&all).collect();
+        assert!(
+            ours.len() > 50 && twice.is_empty(),
+            "give xtask/features what it takes to have these with the features of the whole workspace: {twice:#?}"
+        );
+    }
+}
