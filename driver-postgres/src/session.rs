@@ -56,7 +56,7 @@ impl Statements {
     fn new(schema: &str) -> Self {
         let fill = |sql: &str| Arc::from(sql.replace("{schema}", &quoted(schema)));
         Self {
-            acquire: fill("SELECT * FROM {schema}.session_acquire($1, $2, $3, $4, $5, $6, $7)"),
+            acquire: fill("SELECT * FROM {schema}.session_acquire($1, $2, $3, $4, $5, $6, $7, $8)"),
             release: fill("SELECT {schema}.session_release($1, $2)"),
             alive: fill("SELECT 1"),
             // Who is granted the lock and does not come for it loses it with its connection.
@@ -172,6 +172,7 @@ impl Sessions {
             .bind(wake)
             .bind(waits)
             .bind(has)
+            .bind(i64::from(claim.spare_tokens))
     }
 
     async fn acquire(self: Arc<Self>, claim: Claim, intent: Intent) -> Result<Acquired> {
@@ -229,7 +230,9 @@ impl Sessions {
                     sent,
                 };
                 let held = Held::keep(&self, lane, kept);
-                let grant = Grant::session(token, held.session.clone());
+                let others: bool = get(row, "others")?;
+                let spare = if others { 0 } else { claim.spare_tokens };
+                let grant = Grant::session(token, held.session.clone()).with_spare(spare);
                 *state = State::Held(held);
                 drop(state);
                 self.lines().insert(claim.attempt, line);

@@ -204,11 +204,19 @@ mod tests {
 
     #[test]
     fn a_grant() {
-        let Acquired::Granted(grant) = parse(&ints(&[1, 1_700_000_000_000_000, 9_000], None)) else {
-            panic!("busy")
-        };
-        assert_eq!(grant.token.get(), 1_700_000_000_000_000);
-        assert!(matches!(grant.bound, lockcore::driver::Bound::Lease(ttl) if ttl == Duration::from_secs(9)));
+        let mut claim = claim();
+        claim.spare_tokens = 7;
+        for (waits, spare) in [(0, 7), (1, 0)] {
+            let reply = ints(&[1, 1_700_000_000_000_000, 9_000, waits], None);
+            let Outcome::Done(Acquired::Granted(grant)) = acquired(&reply, &claim).unwrap() else {
+                panic!("busy")
+            };
+            assert_eq!(grant.token.get(), 1_700_000_000_000_000);
+            assert_eq!(grant.spare, spare);
+            assert!(
+                matches!(grant.bound, lockcore::driver::Bound::Lease(ttl) if ttl == Duration::from_secs(9))
+            );
+        }
     }
 
     #[test]
@@ -262,6 +270,7 @@ mod tests {
             Value::Nil,
             ints(&[], None),
             ints(&[1], None),
+            ints(&[1, 5, 9_000], None),
             ints(&[0, 1, 2], Some("")),
         ] {
             let error = acquired(&reply, &claim()).err().unwrap();

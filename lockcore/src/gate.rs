@@ -114,23 +114,19 @@ impl Gates {
             return false;
         };
         let now = core.shared.env.now();
-        let in_time = gate
-            .tenure
-            .as_ref()
-            .is_some_and(|tenure| tenure.attempt == claim.attempt && now < tenure.until);
-        if !in_time || !gate.line.front().is_some_and(|first| first.wish.is_met_by(claim)) {
+        let in_time = |tenure: &&Tenure| tenure.attempt == claim.attempt && now < tenure.until;
+        if gate.tenure.as_ref().filter(in_time).is_none() {
             return false;
         }
-        let Some(next) = core.upkeep.hand_over(held) else {
+        let first = gate.line.front().filter(|first| first.wish.is_met_by(claim));
+        let (Some(first), Some(next)) = (first.cloned(), first.and_then(|_| core.upkeep.hand_over(held)))
+        else {
             return false;
         };
-        let guard = Guard::new(Arc::clone(core), next, true);
-        let Some(first) = gate.line.pop_front() else {
-            return false;
-        };
+        gate.line.pop_front();
         // It has what it waited for.
         gate.waiting -= 1;
-        *lock(&first.handed) = Some(guard);
+        *lock(&first.handed) = Some(Guard::new(Arc::clone(core), next, true));
         drop(gates);
         first.turn.notify_one();
         true

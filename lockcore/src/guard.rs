@@ -219,7 +219,8 @@ impl Guard {
         renewed.await.map_err(locate)
     }
 
-    /// Frees the lock.
+    /// Frees the lock, or gives it to the next one who waits for it in this manager, see
+    /// [`Settings::local_handover`](crate::Settings::local_handover).
     ///
     /// # Errors
     /// When the backend did not confirm it: nobody knows whether the lock is free yet. [`ReleaseError::retry`] asks

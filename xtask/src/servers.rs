@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use leasehold_conformance::servers::{LEAVE_OUT, Origin, ServerKind, Target, survey};
+use leasehold_conformance::servers::{LEAVE_OUT, Origin, Server, ServerKind, Target, survey};
 use tokio::{process::Command, sync::Semaphore, task::JoinSet};
 
 use crate::{
@@ -183,6 +183,30 @@ impl Servers {
 
     pub(crate) fn ready(&self) -> impl Iterator<Item = Target> {
         self.ready.iter().map(|(target, _)| *target)
+    }
+
+    /// A server of each kind that is not given already, the quickest to start, with the variable for its URL. What does not
+    /// start is said, and left to the tests.
+    pub(crate) async fn start_one_of_each(&self) -> Vec<(&'static str, Server)> {
+        let mut started = Vec::new();
+        for kind in ServerKind::ALL {
+            let from = |origin| {
+                self.ready()
+                    .find(|target| target.kind == kind && target.origin == origin)
+            };
+            let target = from(Origin::LocalProcess).or_else(|| from(Origin::Container));
+            let Some(target) = target.filter(|_| from(Origin::Url).is_none()) else {
+                continue;
+            };
+            match target.request().start().await {
+                Ok(server) => {
+                    println!("for all of these tests: {}", server.describe());
+                    started.push((kind.url_variable(), server));
+                }
+                Err(error) => println!("{target}: {error}"),
+            }
+        }
+        started
     }
 
     pub(crate) fn count(&self) -> Count {

@@ -162,7 +162,7 @@ async fn one(step: Step, workspace: &Workspace, servers: &Servers, last: &mut Sh
             last.failures(step, failures);
             return Ok(count);
         }
-        Step::Tests => tests(workspace),
+        Step::Tests => return Box::pin(tests(workspace, servers, last)).await,
         Step::Doctests => {
             let command = cargo(["test", "--doc", "--workspace", "--all-features", "--no-fail-fast"]);
             (command, Count::libtest)
@@ -173,37 +173,55 @@ async fn one(step: Step, workspace: &Workspace, servers: &Servers, last: &mut Sh
     Ok(count)
 }
 
+/// The package whose tests run on a server of each kind.
+const CLI: &str = "leasehold-cli";
+
 /// Everything but the conformance suites: nextest would start a process, and with it a server, for each trial.
-fn tests(workspace: &Workspace) -> (Command, fn(&mut Count, &str)) {
-    if host::has("cargo-nextest") {
+async fn tests(workspace: &Workspace, servers: &Servers, last: &mut ShownLast) -> Result<Count> {
+    if !host::has("cargo-nextest") {
+        println!("cargo-nextest is not installed: using `cargo test`");
         let mut command = cargo([
-            "nextest",
-            "run",
+            "test",
             "--workspace",
             "--all-features",
             "--no-fail-fast",
-            // They mostly wait, for servers to start and for time to pass.
-            &format!("--test-threads={}", 2 * suites::cores()),
+            "--lib",
+            "--bins",
         ]);
-        // nextest refuses a filter that matches nothing.
-        if workspace.named("test").contains(&SUITE) {
-            command.args(["-E", &format!("not binary(={SUITE})")]);
+        for name in workspace.named("test").into_iter().filter(|name| *name != SUITE) {
+            command.args(["--test", name]);
         }
-        return (command, Count::nextest);
+        let (count, failures) = counted(command, servers, Count::libtest).await?;
+        last.failures(Step::Tests, failures);
+        return Ok(count);
     }
-    println!("cargo-nextest is not installed: using `cargo test`");
-    let mut command = cargo([
-        "test",
+    let (others, cli) = (format!("not package(={CLI})"), format!("package(={CLI})"));
+    let (mut count, failures) = counted(nextest(&others), servers, Count::nextest).await?;
+    last.failures(Step::Tests, failures);
+    let mut command = nextest(&cli);
+    // Each of these tests would start them anew, which takes longer than the test.
+    let shared = servers.start_one_of_each().await;
+    for (variable, server) in &shared {
+        command.env(variable, server.url());
+    }
+    let (more, failures) = counted(command, servers, Count::nextest).await?;
+    last.failures(Step::Tests, failures);
+    count.add(more);
+    Ok(count)
+}
+
+fn nextest(packages: &str) -> Command {
+    cargo([
+        "nextest",
+        "run",
         "--workspace",
         "--all-features",
         "--no-fail-fast",
-        "--lib",
-        "--bins",
-    ]);
-    for name in workspace.named("test").into_iter().filter(|name| *name != SUITE) {
-        command.args(["--test", name]);
-    }
-    (command, Count::libtest)
+        // They mostly wait, for servers to start and for time to pass.
+        &format!("--test-threads={}", 2 * suites::cores()),
+        "-E",
+        &format!("{packages} and not binary(={SUITE})"),
+    ])
 }
 
 /// Runs a test command and counts what it reports. A failure that it does not report as a test, such as code

@@ -75,29 +75,11 @@ pub(crate) async fn run(workspace: &Workspace, servers: &Servers) -> Result<Resu
     }
     let suites = longest_first(build().await?).await;
     let summaries = tempfile::Builder::new().prefix("leasehold-summary-").tempdir()?;
-    let mut done = Vec::new();
-    let (light, heavy) = suites.into_iter().partition(Suite::is_light);
-    for (mut waiting, at_once) in [(heavy, at_once()), (light, 2 * at_once())] {
-        let mut running = JoinSet::new();
-        loop {
-            while running.len() < at_once
-                && let Some(suite) = VecDeque::pop_front(&mut waiting)
-            {
-                println!("{}: started, {at_once} at a time", suite.package);
-                let file = summaries.path().join(&suite.package);
-                let mut command = suite.command(&file);
-                servers.tell(&mut command);
-                running.spawn(suite.run(command, file));
-            }
-            let Some(ended) = running.join_next().await else {
-                break;
-            };
-            done.push(ended?);
-            if run::is_interrupted() {
-                bail!("interrupted");
-            }
-        }
-    }
+    let (light, heavy): (VecDeque<_>, VecDeque<_>) = suites.into_iter().partition(Suite::is_light);
+    let in_turn = |suites| one_after_the_other(suites, servers, summaries.path());
+    // Each waits about a third of its time, which is enough for a light one beside it.
+    let (mut done, light) = tokio::try_join!(in_turn(heavy), in_turn(light))?;
+    done.extend(light);
     done.sort_by(|one, other| one.package.cmp(&other.package));
     let (mut count, mut failures) = (Count::default(), Failures::default());
     for done in &done {
@@ -109,6 +91,33 @@ pub(crate) async fn run(workspace: &Workspace, servers: &Servers) -> Result<Resu
         table: table(&done),
         failures,
     })
+}
+
+/// As many at a time as the machine is made for.
+async fn one_after_the_other(
+    mut waiting: VecDeque<Suite>,
+    servers: &Servers,
+    summaries: &Path,
+) -> Result<Vec<Done>> {
+    let (mut running, mut done) = (JoinSet::new(), Vec::new());
+    loop {
+        while running.len() < at_once()
+            && let Some(suite) = waiting.pop_front()
+        {
+            println!("{}: started", suite.package);
+            let file = summaries.join(&suite.package);
+            let mut command = suite.command(&file);
+            servers.tell(&mut command);
+            running.spawn(suite.run(command, file));
+        }
+        let Some(ended) = running.join_next().await else {
+            return Ok(done);
+        };
+        done.push(ended?);
+        if run::is_interrupted() {
+            bail!("interrupted");
+        }
+    }
 }
 
 /// The suites that leave two cores time for something else.
@@ -195,7 +204,7 @@ impl Suite {
     /// As cargo would run it.
     fn command(&self, summary: &Path) -> Command {
         let mut command = Command::new(&self.program);
-        let threads = if self.is_light() { 2 * threads() } else { threads() };
+        let threads = if self.is_light() { threads() / 2 } else { threads() };
         command
             .arg(format!("--test-threads={threads}"))
             .current_dir(&self.folder)

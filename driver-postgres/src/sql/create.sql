@@ -398,8 +398,8 @@ $$;
 -- but its last holder may not know yet that the server was restarted under it.
 CREATE OR REPLACE FUNCTION {schema}.session_acquire(
     p_key text, p_attempt text, p_ttl bigint, p_details bytea, p_wake bigint, p_waits boolean, p_has boolean,
-    OUT outcome text, OUT token bigint, OUT left_us bigint, OUT details bytea, OUT since_us bigint, OUT ahead bigint,
-    OUT number bigint, OUT pid integer)
+    p_spare bigint, OUT outcome text, OUT token bigint, OUT left_us bigint, OUT details bytea, OUT since_us bigint,
+    OUT ahead bigint, OUT number bigint, OUT pid integer, OUT others boolean)
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
@@ -432,17 +432,19 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO {schema}.lock AS f (key, token, owner, held, waits, expires, since, wake, session, details)
-    VALUES (p_key, greatest(1, {schema}.us(clock_timestamp())), p_attempt, true, false,
+    VALUES (p_key, greatest(1, {schema}.us(clock_timestamp())) + p_spare, p_attempt, true, false,
             clock_timestamp() + p_ttl * interval '1 microsecond', clock_timestamp(), p_wake, pg_backend_pid(), p_details)
     ON CONFLICT (key) DO UPDATE
-    SET token = greatest(f.token + 1, excluded.token), owner = excluded.owner, held = true, expires = excluded.expires,
-        since = excluded.since, wake = excluded.wake, session = excluded.session, details = excluded.details
+    SET token = greatest(f.token + 1 + p_spare, excluded.token), owner = excluded.owner, held = true,
+        expires = excluded.expires, since = excluded.since, wake = excluded.wake, session = excluded.session, details = excluded.details
     WHERE f.session IS NOT NULL OR (NOT f.waits AND (f.owner IS NULL OR f.expires <= clock_timestamp()))
     RETURNING f.token INTO token;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lock % is used in the mode lease', p_key USING ERRCODE = 'LH001';
     END IF;
     PERFORM set_config('idle_session_timeout', ((p_ttl + 999) / 1000)::text, false);
+    -- Only who could make something of the tokens wants to know.
+    others := p_spare > 0 AND EXISTS (SELECT FROM {schema}.session_locks(p_key) AS k WHERE NOT k.granted);
     outcome := 'granted';
 END
 $$;
