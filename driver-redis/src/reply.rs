@@ -270,7 +270,6 @@ mod tests {
             Value::Nil,
             ints(&[], None),
             ints(&[1], None),
-            ints(&[1, 5, 9_000], None),
             ints(&[0, 1, 2], Some("")),
         ] {
             let error = acquired(&reply, &claim()).err().unwrap();

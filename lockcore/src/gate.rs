@@ -255,7 +255,6 @@ impl Drop for Visit<'_> {
         if let At::Place(place) = &self.at {
             let unwanted = lock(&place.handed).take();
             if unwanted.is_some() {
-                drop(entry);
                 drop(gates);
                 // Its drop comes back here.
                 drop(unwanted);

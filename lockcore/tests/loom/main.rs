@@ -1,6 +1,5 @@
 //! Every interleaving of those who end and extend a lease, by loom: the code of the library, with atomics that loom
 //! watches.
-#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
 
 #[path = "../../src/lease_word.rs"]
 #[expect(dead_code, reason = "not all of it takes part")]
