@@ -121,13 +121,7 @@ async fn one_after_the_other(
 }
 
 /// The suites that leave two cores time for something else.
-const LIGHT: [&str; 5] = [
-    "cli",
-    "conformance",
-    "driver-etcd",
-    "driver-redis",
-    "driver-sqlite",
-];
+const LIGHT: [&str; 5] = ["cli", "conformance", "driver-etcd", "driver-redis", "driver-sqlite"];
 
 /// Any other suite with its servers keeps two cores busy. More at a time would be slow, which tests of timing feel.
 fn at_once() -> usize {
