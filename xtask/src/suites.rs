@@ -75,11 +75,29 @@ pub(crate) async fn run(workspace: &Workspace, servers: &Servers) -> Result<Resu
     }
     let suites = longest_first(build().await?).await;
     let summaries = tempfile::Builder::new().prefix("leasehold-summary-").tempdir()?;
-    let (light, heavy): (VecDeque<_>, VecDeque<_>) = suites.into_iter().partition(Suite::is_light);
-    let in_turn = |suites| one_after_the_other(suites, servers, summaries.path());
-    // Each waits about a third of its time, which is enough for a light one beside it.
-    let (mut done, light) = tokio::try_join!(in_turn(heavy), in_turn(light))?;
-    done.extend(light);
+    let mut done = Vec::new();
+    let (light, heavy) = suites.into_iter().partition(Suite::is_light);
+    for (mut waiting, at_once) in [(heavy, at_once()), (light, 2 * at_once())] {
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < at_once
+                && let Some(suite) = VecDeque::pop_front(&mut waiting)
+            {
+                println!("{}: started, {at_once} at a time", suite.package);
+                let file = summaries.path().join(&suite.package);
+                let mut command = suite.command(&file);
+                servers.tell(&mut command);
+                running.spawn(suite.run(command, file));
+            }
+            let Some(ended) = running.join_next().await else {
+                break;
+            };
+            done.push(ended?);
+            if run::is_interrupted() {
+                bail!("interrupted");
+            }
+        }
+    }
     done.sort_by(|one, other| one.package.cmp(&other.package));
     let (mut count, mut failures) = (Count::default(), Failures::default());
     for done in &done {
@@ -93,35 +111,8 @@ pub(crate) async fn run(workspace: &Workspace, servers: &Servers) -> Result<Resu
     })
 }
 
-/// As many at a time as the machine is made for.
-async fn one_after_the_other(
-    mut waiting: VecDeque<Suite>,
-    servers: &Servers,
-    summaries: &Path,
-) -> Result<Vec<Done>> {
-    let (mut running, mut done) = (JoinSet::new(), Vec::new());
-    loop {
-        while running.len() < at_once()
-            && let Some(suite) = waiting.pop_front()
-        {
-            println!("{}: started", suite.package);
-            let file = summaries.join(&suite.package);
-            let mut command = suite.command(&file);
-            servers.tell(&mut command);
-            running.spawn(suite.run(command, file));
-        }
-        let Some(ended) = running.join_next().await else {
-            return Ok(done);
-        };
-        done.push(ended?);
-        if run::is_interrupted() {
-            bail!("interrupted");
-        }
-    }
-}
-
 /// The suites that leave two cores time for something else.
-const LIGHT: [&str; 5] = ["cli", "conformance", "driver-etcd", "driver-redis", "driver-sqlite"];
+const LIGHT: [&str; 4] = ["cli", "conformance", "driver-redis", "driver-sqlite"];
 
 /// Any other suite with its servers keeps two cores busy. More at a time would be slow, which tests of timing feel.
 fn at_once() -> usize {
@@ -204,7 +195,7 @@ impl Suite {
     /// As cargo would run it.
     fn command(&self, summary: &Path) -> Command {
         let mut command = Command::new(&self.program);
-        let threads = if self.is_light() { threads() / 2 } else { threads() };
+        let threads = if self.is_light() { 2 * threads() } else { threads() };
         command
             .arg(format!("--test-threads={threads}"))
             .current_dir(&self.folder)
