@@ -62,6 +62,8 @@ pub use kind::{Origin, ServerKind};
 pub use request::{Offer, ServerRequest, survey};
 pub use server::Server;
 pub use target::{LEAVE_OUT, Plan, Target};
+#[cfg(unix)]
+pub(crate) use tree::stopped;
 
 /// Starts a server of this kind from the first origin that has one, with nothing special about it.
 ///

@@ -82,6 +82,13 @@ pub(super) struct Container {
     _reaper: Option<Reaper>,
 }
 
+/// Docker's API, for something that is to be done.
+async fn engine_to(action: &str) -> Result<Docker, ServerError> {
+    docker()
+        .await
+        .map_err(|reason| ServerError::docker(action)(reason.into()))
+}
+
 /// Docker's API, at a version that the engine speaks.
 async fn docker() -> Result<Docker, String> {
     if let Ok(host) = std::env::var("DOCKER_HOST")
@@ -240,7 +247,8 @@ impl Container {
 
     /// The signal goes to the server itself rather than to Docker's freezer, which not every engine has and which
     /// would refuse SIGKILL meanwhile. Where the server has other processes it goes to those as well: the first one is
-    /// stopped first, so that it starts no more of them.
+    /// stopped first, so that it starts no more of them. It is over when all of them stand, as far as this machine sees
+    /// them: an engine elsewhere shows its processes to nobody.
     pub(super) async fn signal(&self, signal: Signal, others: bool) -> Result<(), ServerError> {
         let all = |signal: &str| ["sh", "-c", &format!("kill -{signal} -1")].map(String::from);
         match signal {
@@ -249,6 +257,11 @@ impl Container {
                 if others {
                     self.run(all("STOP")).await?;
                 }
+                let pid = self.pid("pause the container").await?;
+                #[cfg(unix)]
+                pid.into_iter().for_each(super::tree::stopped);
+                #[cfg(not(unix))]
+                drop(pid);
                 Ok(())
             }
             Signal::Resume => {
@@ -278,13 +291,20 @@ impl Container {
         }
     }
 
+    /// The id that its first process has outside.
+    async fn pid(&self, action: &str) -> Result<Option<u32>, ServerError> {
+        let Some(inner) = &self.inner else { return Ok(None) };
+        let inspected = engine_to(action).await?.inspect_container(inner.id(), None).await;
+        let inspected = inspected.map_err(|error| ServerError::docker(action)(error.into()))?;
+        let pid = inspected.state.and_then(|state| state.pid);
+        Ok(pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
+    }
+
     async fn send(&self, signal: &str, action: &str) -> Result<(), ServerError> {
         let Some(inner) = &self.inner else { return Ok(()) };
-        let docker = docker()
-            .await
-            .map_err(|reason| ServerError::docker(action)(reason.into()))?;
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        docker
+        engine_to(action)
+            .await?
             .kill_container(inner.id(), Some(options))
             .await
             .map_err(|error| ServerError::docker(action)(error.into()))

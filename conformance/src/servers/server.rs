@@ -3,14 +3,13 @@
 use std::{fmt, time::Duration};
 
 use lockcore::Endpoint;
-use tokio::net::TcpStream;
 
 use super::{
     Origin, ServerError, ServerKind,
     container::Container,
     engine::{self, Login},
     process::{self, Process, Signal},
-    tls::{Certificates, Pair},
+    tls::{self, Certificates, Pair},
 };
 
 /// How long a started server may take to answer. The official images of SQL servers make their data at the first start.
@@ -133,7 +132,7 @@ impl Server {
         let engine = self.kind.engine();
         let answered = async {
             let version = engine::ready(engine, &name, &self.address, &self.login, READY_LIMIT).await?;
-            self.listening().await;
+            self.speaking_tls().await;
             Ok(version)
         };
         let result = tokio::select! {
@@ -161,20 +160,24 @@ impl Server {
         }
     }
 
-    /// Waits until it also listens where it speaks TLS: some open that port last.
-    async fn listening(&self) {
-        let Ok(url) = Endpoint::parse(&self.url) else {
+    /// Waits until it also answers where it speaks TLS and nothing else: some open that port last.
+    async fn speaking_tls(&self) {
+        let (Some(_), Ok(url)) = (&self.certificates, Endpoint::parse(&self.url)) else {
             return;
         };
         for (host, port) in url.hosts() {
             let Some(port) = *port else { continue };
-            let listens = async {
-                while TcpStream::connect((host.as_str(), port)).await.is_err() {
+            let address = format!("{host}:{port}");
+            if address == self.address {
+                continue;
+            }
+            let speaks = async {
+                while !tls::answers(&address).await.unwrap_or_default() {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
             // Else the driver under test will tell.
-            tokio::time::timeout(READY_LIMIT, listens).await.ok();
+            tokio::time::timeout(READY_LIMIT, speaks).await.ok();
         }
     }
 
@@ -325,7 +328,8 @@ impl Server {
         self.start_again().await
     }
 
-    /// Stops its process in its tracks (SIGSTOP): connections stay open, and nothing is answered.
+    /// Stops its process in its tracks (SIGSTOP), and waits until it stands: connections stay open, and nothing is
+    /// answered.
     ///
     /// # Errors
     /// [`ServerError::NotOurs`] for a server given by URL; [`ServerError::Docker`]; [`ServerError::Io`].

@@ -1,6 +1,13 @@
 //! Certificates for servers that speak TLS: a certificate authority made for one server and thrown away with it.
 
+use std::{io, time::Duration};
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{ServerError, engine::USER};
 
@@ -30,7 +37,7 @@ impl Certificates {
     pub(super) fn generate() -> Result<Self, ServerError> {
         Self::try_generate().map_err(|error| ServerError::Io {
             action: "make a certificate".into(),
-            source: std::io::Error::other(error),
+            source: io::Error::other(error),
         })
     }
 
@@ -70,4 +77,20 @@ impl Certificates {
             (PEM, format!("{}{}", server.cert, server.key)),
         ]
     }
+}
+
+/// A client's hello without content.
+const HELLO: [u8; 9] = [22, 3, 1, 0, 4, 1, 0, 0, 0];
+const ALERT: u8 = 21;
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether somebody at `address` refuses a senseless hello as one does who speaks TLS. That it can be connected to says
+/// nothing: the proxy of a container takes every connection.
+pub(super) async fn answers(address: &str) -> io::Result<bool> {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&HELLO).await?;
+        stream.read_u8().await
+    };
+    Ok(timeout(ANSWER_LIMIT, asking).await?? == ALERT)
 }

@@ -2,15 +2,22 @@
 //! group of its own.
 
 #[cfg(unix)]
+pub(crate) use unix::stopped;
+#[cfg(unix)]
 pub(super) use unix::{ask_to_quit, end, pause, resume, stop};
 
 #[cfg(unix)]
 mod unix {
-    use std::{fs, io, thread, time::Duration};
+    use std::{
+        fs, io,
+        path::{Path, PathBuf},
+        thread,
+        time::Duration,
+    };
 
     use rustix::process::{Pid, Signal, kill_process};
 
-    /// How long processes that were killed may take to go.
+    /// How long processes that were killed may take to go, and stopped ones to stand.
     const LOOKS: u32 = 500;
 
     pub(in super::super) fn pause(root: u32) -> io::Result<()> {
@@ -19,7 +26,19 @@ mod unix {
             // One that ended meanwhile is as good as paused.
             send(pid, Signal::STOP).ok();
         }
+        stopped(root);
         Ok(())
+    }
+
+    /// Waits until every thread of the process, and of those that it started, has come to a stop: SIGSTOP is only on its
+    /// way when it has been sent, and on a busy machine a thread goes on for a while. No wait where there is no `/proc`.
+    pub(crate) fn stopped(root: u32) {
+        let mut pids = below(root);
+        pids.push(root);
+        let mut looks = 0..LOOKS;
+        while pids.iter().any(|pid| moves(*pid)) && looks.next().is_some() {
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub(in super::super) fn resume(root: u32) -> io::Result<()> {
@@ -83,9 +102,22 @@ mod unix {
         status(pid).is_some_and(|(state, _)| !"ZX".contains(state))
     }
 
-    /// State and parent of a process. Its name, in parentheses, may have spaces and parentheses.
+    /// Whether a thread of it is neither stopped nor gone.
+    fn moves(pid: u32) -> bool {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        threads.into_iter().flatten().flatten().any(|thread| {
+            let status = status_of(&thread.path());
+            status.is_some_and(|(state, _)| !"TtZX".contains(state))
+        })
+    }
+
     fn status(pid: u32) -> Option<(char, u32)> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        status_of(&PathBuf::from(format!("/proc/{pid}")))
+    }
+
+    /// State and parent of a process or thread. Its name, in parentheses, may have spaces and parentheses.
+    fn status_of(folder: &Path) -> Option<(char, u32)> {
+        let text = fs::read_to_string(folder.join("stat")).ok()?;
         let (_, rest) = text.rsplit_once(") ")?;
         let mut words = rest.split(' ');
         Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
@@ -104,7 +136,10 @@ mod unix {
             while below(shell.id()).len() < 3 {
                 thread::sleep(Duration::from_millis(10));
             }
+            let all = || below(shell.id()).into_iter().chain([shell.id()]);
+            assert!(all().all(moves));
             pause(shell.id()).unwrap();
+            assert!(!all().any(moves));
             resume(shell.id()).unwrap();
             let others = stop(shell.id());
             assert_eq!(others.len(), 3);

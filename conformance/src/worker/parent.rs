@@ -238,13 +238,15 @@ impl Worker {
         Ok(())
     }
 
-    /// Stops it in its tracks (SIGSTOP).
+    /// Stops it in its tracks (SIGSTOP), and waits until it stands.
     ///
     /// # Errors
     /// When it is gone.
     #[cfg(unix)]
     pub fn stop(&self) -> Checked {
-        self.signal(rustix::process::Signal::STOP)
+        self.signal(rustix::process::Signal::STOP)?;
+        crate::servers::stopped(self.pid);
+        Ok(())
     }
 
     /// Lets it go on (SIGCONT).
