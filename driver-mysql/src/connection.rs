@@ -84,7 +84,7 @@ impl Opener {
         let version = version(&text(row, 0)?.unwrap_or_default())?;
         let (id, opened) = (get(row, 1)?, get(row, 2)?);
         if self.config.needs_tables() {
-            schema::ensure(&mut wire, self.config.create).await?;
+            schema::ensure(&mut wire, self.config.create, &self.env).await?;
         }
         Ok(Link {
             wire,

@@ -95,6 +95,11 @@ pub(crate) fn is_missing_table(error: &sqlx::Error) -> bool {
     number(error) == Some(1146)
 }
 
+/// Was it undone for another transaction's sake, or did it wait for one for too long?
+pub(crate) fn is_in_the_way(error: &sqlx::Error) -> bool {
+    matches!(number(error), Some(1205 | 1213))
+}
+
 /// Did somebody kill the statement?
 pub(crate) fn is_interrupted(error: &sqlx::Error) -> bool {
     matches!(number(error), Some(1317 | 1028 | 1969 | 3024))

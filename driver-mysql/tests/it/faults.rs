@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use lockcore::driver::{Driver as _, Intent, Released};
 
-use crate::support::{CONNECTIONS, busy, claim, connect, driver, eventually, execute, granted, numbers, own};
+use crate::support::{
+    CONNECTIONS, admin, busy, claim, connect, driver, eventually, execute, granted, numbers, own,
+};
 
 /// A release that finds no row must not free the lock that somebody takes in that very moment.
 #[tokio::test(flavor = "multi_thread")]
@@ -85,4 +87,32 @@ async fn dropped_tables_come_back() {
     .await;
     let driver = connect(server.url()).await.unwrap();
     granted(driver.acquire(&claim("a"), Intent::Try).await);
+}
+
+/// Several processes start at once with tables that are not complete, and the one that is first is undone: InnoDB lets
+/// all the others insert and calls it a deadlock. None of them stumbles over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_make_the_tables_at_once() {
+    let server = own().await;
+    driver(&server).await;
+    execute(&server, "DELETE FROM leasehold_meta").await;
+    let mut first = admin(&server).await;
+    let begin = "BEGIN; INSERT INTO leasehold_meta (id, layout) VALUES (1, 1)";
+    sqlx::raw_sql(begin).execute(&mut first).await.unwrap();
+    let connecting: Vec<_> = (0..4)
+        .map(|_| {
+            let url = server.url().to_owned();
+            tokio::spawn(async move { connect(&url).await })
+        })
+        .collect();
+    let inserting =
+        "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.processlist WHERE info LIKE 'INSERT IGNORE%'";
+    eventually("all want to insert", Duration::from_secs(10), async || {
+        numbers(&server, inserting).await == [4]
+    })
+    .await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut first).await.unwrap();
+    for driver in connecting {
+        driver.await.unwrap().unwrap();
+    }
 }
