@@ -43,7 +43,7 @@ async fn killed_connections_are_replaced() {
     for round in 0..10 {
         for id in numbers(&server, CONNECTIONS).await {
             // Some are gone with another one.
-            let mut admin = crate::support::admin(&server).await;
+            let mut admin = admin(&server).await;
             let kill = sqlx::AssertSqlSafe(format!("KILL {id}"));
             sqlx::raw_sql(kill).execute(&mut admin).await.ok();
         }
