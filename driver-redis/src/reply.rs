@@ -17,19 +17,25 @@ pub(crate) enum Outcome {
 }
 
 pub(crate) fn acquired(reply: &Value, claim: &Claim) -> Result<Outcome> {
+    let granted = |token, ttl, spare| {
+        let token = u64::try_from(token).map_err(|_| unexpected("acquire"))?;
+        let grant = Grant::lease(Token::new(token), ttl).with_spare(spare);
+        Ok(Outcome::Done(Acquired::Granted(grant)))
+    };
+    if let Some(token) = int(reply) {
+        return granted(token, claim.ttl, claim.spare_tokens);
+    }
     let fields = array(reply).ok_or_else(|| unexpected("acquire"))?;
     let number = |at: usize| fields.get(at).and_then(int);
     match (number(0), fields.len()) {
-        (Some(1), 4) => {
-            let (Some(token), Some(left), Some(waits)) = (number(1), number(2), number(3)) else {
+        (Some(1), 3) => {
+            let (Some(token), Some(left)) = (number(1), number(2)) else {
                 return Err(unexpected("acquire"));
             };
             // -1: somebody took the expiry away, so it lasts longer than what was asked.
             let ttl = if left == -1 { claim.ttl } else { millis(left) };
-            let token = u64::try_from(token).map_err(|_| unexpected("acquire"))?;
-            let spare = if waits == 0 { claim.spare_tokens } else { 0 };
-            let grant = Grant::lease(Token::new(token), ttl).with_spare(spare);
-            Ok(Outcome::Done(Acquired::Granted(grant)))
+            // Somebody may wait: what is spare is theirs.
+            granted(token, ttl, 0)
         }
         (Some(0), 5) => {
             let (Some(rank), Some(ticket), Some(left)) = (number(1), number(2), number(3)) else {
@@ -64,6 +70,9 @@ fn busy(rank: i64, ticket: i64, left: Option<Duration>, holder: Option<Occupant>
 
 /// The two flags of `release` and `force`: did anything happen, and is there more to do?
 pub(crate) fn freed(reply: &Value) -> Result<(bool, bool)> {
+    if int(reply) == Some(1) {
+        return Ok((true, false));
+    }
     match array(reply) {
         Some([done, more]) => match (int(done), int(more)) {
             (Some(done), Some(more)) => Ok((done == 1, more == 1)),
@@ -206,15 +215,19 @@ mod tests {
     fn a_grant() {
         let mut claim = claim();
         claim.spare_tokens = 7;
-        for (waits, spare) in [(0, 7), (1, 0)] {
-            let reply = ints(&[1, 1_700_000_000_000_000, 9_000, waits], None);
+        let token = 1_700_000_000_000_000;
+        for (reply, left, spare) in [
+            (Value::Int(token), 30, 7),
+            (ints(&[1, token, 9_000], None), 9, 0),
+            (ints(&[1, token, -1], None), 30, 0),
+        ] {
             let Outcome::Done(Acquired::Granted(grant)) = acquired(&reply, &claim).unwrap() else {
                 panic!("busy")
             };
             assert_eq!(grant.token.get(), 1_700_000_000_000_000);
             assert_eq!(grant.spare, spare);
             assert!(
-                matches!(grant.bound, lockcore::driver::Bound::Lease(ttl) if ttl == Duration::from_secs(9))
+                matches!(grant.bound, lockcore::driver::Bound::Lease(ttl) if ttl == Duration::from_secs(left))
             );
         }
     }

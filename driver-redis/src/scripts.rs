@@ -32,10 +32,12 @@ impl Scripts {
     pub(crate) fn new() -> Self {
         Self {
             acquire: Program::new(concat!(
+                include_str!("scripts/take.lua"),
                 include_str!("scripts/offer.lua"),
                 include_str!("scripts/acquire.lua")
             )),
             release: Program::new(concat!(
+                include_str!("scripts/free.lua"),
                 include_str!("scripts/offer.lua"),
                 include_str!("scripts/release.lua")
             )),

@@ -1,21 +1,13 @@
--- Takes the lock, or stands in the queue, or gives a sign of life, or claims the turn.
--- ARGV: 1 attempt, 2 ttl in ms, 3 ticket ('' to try only, '0' when there is none yet), 4 waiter's ttl in us,
---       5 channel, 6 claim window in ms, 7 limit of the queue, 8 details,
---       9 spare tokens
--- Returns {1, token, ttl, does anybody wait}, {0, rank or -1, ticket, ms left, holder's record without the attempt},
---         {2, queue} when it is full, or {3} when it has to be called again.
-local id = ARGV[1]
-local lease = redis.call('GET', KEYS[1])
-local fence = redis.call('GET', KEYS[2])
-local reserved = lease == '!' .. id
+-- The rest of acquire.
 if lease and string.sub(lease, 1, 33) == id .. '|' then
-  return {1, tonumber(string.match(lease, '^(%d+)', 34)), redis.call('PTTL', KEYS[1]), 1}
+  return {1, tonumber(string.match(lease, '^(%d+)', 34)), redis.call('PTTL', KEYS[1])}
 end
 
-local now, since = micros()
-local quiet = is_quiet(fence)
+local reserved = lease == '!' .. id
+-- Is it sure that nobody waits? Without a fence it is not.
+local quiet = fence and string.byte(fence, -1) ~= 43
 local queued = false
-if not lease and not quiet then
+if not lease then
   local first = offer(now, ARGV[6], id)
   if first == false then return {3} end
   queued = first == id
@@ -23,20 +15,11 @@ if not lease and not quiet then
 end
 
 if reserved or not lease then
-  local token, text = now, since
-  local last = tonumber(string.match(fence or '', '^%d+') or 0)
-  local spare = tonumber(ARGV[9])
-  if last >= token or spare > 0 then
-    token = math.max(token, last + 1) + spare
-    text = string.format('%.0f', token)
-  end
-  redis.call('SET', KEYS[1], table.concat({id, text, since, ARGV[5], ARGV[8]}, '|'), 'PX', ARGV[2])
+  local waits = redis.call('ZCARD', KEYS[4]) > (queued and 1 or 0)
+  local token = grant(tonumber(string.match(fence or '', '^%d+') or 0), waits and '+' or '')
   if queued then leave(id) end
-  local waits = not quiet and redis.call('ZCARD', KEYS[4]) > 0
-  if waits then text = text .. '+' end
-  -- A day past its last use the token is forgotten: the clock alone keeps tokens growing then.
-  redis.call('SET', KEYS[2], text, 'PX', 86400000)
-  return {1, token, tonumber(ARGV[2]), waits and 1 or 0}
+  if not waits then return token end
+  return {1, token, tonumber(ARGV[2])}
 end
 
 local left = redis.call('PTTL', KEYS[1])

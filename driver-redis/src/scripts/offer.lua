@@ -3,17 +3,11 @@
 --   KEYS[2] fence    string  the last token, and a '+' unless it is sure that nobody waits
 --   KEYS[3] waiters  hash    attempt -> deadline_us|ticket|channel
 --   KEYS[4] queue    zset    attempt by ticket
--- This part precedes the scripts that may find the lock free. At maxmemory they do all that frees memory.
+-- This part is in all that may find the lock free, behind what does without it. At maxmemory they do all that frees memory.
 
--- As a number and as digits.
 local function micros()
   local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2], time[1] .. string.sub('00000' .. time[2], -6)
-end
-
--- Is it sure that nobody waits? Without a fence it is not.
-local function is_quiet(fence)
-  return fence and string.byte(fence, -1) ~= 43
+  return time[1] * 1000000 + time[2]
 end
 
 local function leave(id)
