@@ -6,9 +6,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lockcore::driver::{Acquired, Busy, Grant, Intent, Occupant, Released};
-use lockcore::{AttemptId, Claim, DriverContext, Resource, Result, Supervisor, Token};
+use lockcore::{AttemptId, Claim, Coalescer, DriverContext, Resource, Result, Supervisor, Token};
 use sqlx::mysql::MySqlRow;
 
+use crate::batch::{Frees, MOST, Takes};
 use crate::doorbell::{Bell, Hanger};
 use crate::pool::Pool;
 use crate::script::{Statement, Value, answer, fill, get, text};
@@ -27,6 +28,8 @@ const STANDBY_SLACK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Leases {
     pub(crate) pool: Pool,
+    takes: Coalescer<Takes>,
+    frees: Coalescer<Frees>,
     pub(crate) context: DriverContext,
     pub(crate) bell: Arc<Bell>,
     /// Keeps the doorbell; `None` where waiters ask by themselves.
@@ -49,7 +52,11 @@ impl Leases {
         bell: Arc<Bell>,
         doorbell: Option<Supervisor<Hanger>>,
     ) -> Self {
+        // Either has half of the connections.
+        let slots = pool.limit() / 2;
         Self {
+            takes: Coalescer::new(context.env.clone(), Takes(pool.clone()), slots, MOST),
+            frees: Coalescer::new(context.env.clone(), Frees(pool.clone()), slots, MOST),
             pool,
             context,
             bell,
@@ -65,28 +72,39 @@ impl Leases {
             Intent::Wait { ticket } => (true, ticket),
             _ => (false, None),
         };
-        if ticket.is_none() {
-            let take = TAKE.with(&[
-                ("key", Value::Bytes(key.as_bytes())),
-                ("me", Value::Attempt(claim.attempt)),
-                ("ttl", Value::Micros(claim.ttl)),
-                ("details", Value::Bytes(claim.details.as_bytes())),
-                ("spare", Value::Number(claim.spare_tokens.into())),
-            ]);
-            let taken = self.pool.run(take).await?;
-            if let Some(token) = taken
-                .first()
-                .map(|reply| reply.last_insert_id)
-                .filter(|id| *id > 0)
-            {
-                self.written(&key);
-                return Ok(granted(token, claim.ttl, claim.spare_tokens));
+        let acquired = match ticket {
+            // Who stands in the queue asks by itself.
+            Some(_) => self.ask(claim, &key, waits, ticket).await,
+            None => {
+                self.takes
+                    .call(|| claim.clone(), self.take(claim, &key, waits))
+                    .await
             }
+        };
+        self.written(&key);
+        acquired
+    }
+
+    async fn take(&self, claim: &Claim, key: &str, waits: bool) -> Result<Acquired> {
+        let take = TAKE.with(&[
+            ("key", Value::Bytes(key.as_bytes())),
+            ("me", Value::Attempt(claim.attempt)),
+            ("ttl", Value::Micros(claim.ttl)),
+            ("details", Value::Bytes(claim.details.as_bytes())),
+            ("spare", Value::Number(claim.spare_tokens.into())),
+        ]);
+        let taken = self.pool.run(take).await?;
+        if let Some(token) = taken
+            .first()
+            .map(|reply| reply.last_insert_id)
+            .filter(|id| *id > 0)
+        {
+            return Ok(granted(token, claim.ttl, claim.spare_tokens));
         }
-        if !waits && let Some(acquired) = self.look(claim, &key).await? {
+        if !waits && let Some(acquired) = self.look(claim, key).await? {
             return Ok(acquired);
         }
-        self.ask(claim, &key, waits, ticket).await
+        self.ask(claim, key, waits, None).await
     }
 
     /// For a try that was refused: who holds the lock. `None` when nobody does.
@@ -116,13 +134,7 @@ impl Leases {
         Ok(Some(Acquired::Busy(busy)))
     }
 
-    async fn ask(
-        self: &Arc<Self>,
-        claim: &Claim,
-        key: &str,
-        waits: bool,
-        ticket: Option<u64>,
-    ) -> Result<Acquired> {
+    async fn ask(&self, claim: &Claim, key: &str, waits: bool, ticket: Option<u64>) -> Result<Acquired> {
         let name = self.bell.name();
         if waits {
             self.bell.listen();
@@ -146,7 +158,6 @@ impl Leases {
             ],
         );
         let replies = self.pool.run(script).await?;
-        self.written(key);
         let row = answer(&replies)?;
         let left = get::<i64>(row, 2)?;
         let others = get::<i64>(row, 8)? == 1;
@@ -177,25 +188,31 @@ impl Leases {
 
     pub(crate) async fn release(self: &Arc<Self>, claim: &Claim) -> Result<Released> {
         let key = key(&claim.resource);
-        if !self.contended(|held| held.remove(&claim.attempt)) {
-            let values = [
-                ("key", Value::Bytes(key.as_bytes())),
-                ("me", Value::Attempt(claim.attempt)),
-            ];
-            let freed = self.pool.run(FREE.with(&values)).await?;
-            self.written(&key);
-            match freed.first().map(|reply| reply.last_insert_id) {
-                Some(2) => return Ok(Released::Released),
-                Some(1) => return Ok(Released::NotHeld),
-                _ => {}
-            }
+        let released = if self.contended(|held| held.remove(&claim.attempt)) {
+            self.give_up(&key, Some(claim.attempt), claim.claim_window).await
+        } else {
+            self.frees.call(|| claim.clone(), self.free(claim, &key)).await
+        };
+        self.written(&key);
+        released
+    }
+
+    async fn free(&self, claim: &Claim, key: &str) -> Result<Released> {
+        let values = [
+            ("key", Value::Bytes(key.as_bytes())),
+            ("me", Value::Attempt(claim.attempt)),
+        ];
+        let freed = self.pool.run(FREE.with(&values)).await?;
+        match freed.first().map(|reply| reply.last_insert_id) {
+            Some(2) => Ok(Released::Released),
+            Some(1) => Ok(Released::NotHeld),
+            _ => self.give_up(key, Some(claim.attempt), claim.claim_window).await,
         }
-        self.give_up(&key, Some(claim.attempt), claim.claim_window).await
     }
 
     /// Frees whatever `attempt` has of `key`, and calls the next ones to go on.
     pub(crate) async fn give_up(
-        self: &Arc<Self>,
+        &self,
         key: &str,
         attempt: Option<AttemptId>,
         window: Duration,
@@ -210,7 +227,6 @@ impl Leases {
             ],
         );
         let replies = self.pool.run(script).await?;
-        self.written(key);
         let row = answer(&replies)?;
         let mut after = String::new();
         for column in 1..=3 {
@@ -270,7 +286,7 @@ fn bury(dead: &str, script: &mut String) {
     }
 }
 
-fn granted(token: u64, ttl: Duration, spare: u32) -> Acquired {
+pub(crate) fn granted(token: u64, ttl: Duration, spare: u32) -> Acquired {
     Acquired::Granted(Grant::lease(Token::new(token), ttl).with_spare(spare))
 }
 

@@ -14,6 +14,8 @@
 //! - **Release** reserves the lock for the first waiter for its claim window, and rings at that waiter's process. The two
 //!   behind it are told to look when the reservation ends, so a stopped process costs the queue one claim window. A
 //!   process whose doorbell is gone is known to be dead, and passed over at once.
+//! - Acquires and releases that come while others are under way go out as one script for up to 64 locks, which does what
+//!   nobody else is concerned with; what it leaves is sent by itself.
 //! - **Renew** compares and extends, 500 leases in one statement; it creates nothing.
 //! - Rows of locks that were not used for a day are removed a few at a time.
 //!
@@ -49,6 +51,7 @@
 //! the first connection; none of them in the mode `session` with `fence=clock`. All processes log in as one user, or ring
 //! at each other in vain.
 
+mod batch;
 mod claims;
 mod config;
 mod connection;

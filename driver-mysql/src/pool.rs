@@ -121,6 +121,11 @@ impl Pool {
         }))
     }
 
+    /// How many connections there are at most.
+    pub(crate) fn limit(&self) -> usize {
+        self.0.limit
+    }
+
     fn env(&self) -> &Env {
         &self.0.opener.env
     }

@@ -37,7 +37,7 @@ pub(crate) enum Value<'a> {
 }
 
 impl Value<'_> {
-    fn write(self, script: &mut String) {
+    pub(crate) fn write(self, script: &mut String) {
         // Writing to a string does not fail.
         match self {
             Self::Bytes(bytes) => hex(bytes, script),

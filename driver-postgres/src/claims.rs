@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lockcore::driver::{Acquired, Busy, Grant, Intent, Lease, Occupant, Released, Renewal};
-use lockcore::{AttemptId, Claim, DriverContext, Error, ErrorKind, Resource, Result, Token};
+use lockcore::{AttemptId, Claim, Coalescer, DriverContext, Error, ErrorKind, Resource, Result, Token};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use crate::batch::{Frees, Takes};
 use crate::error::classify;
 use crate::pool::{Pool, statement};
 use crate::push::hear;
@@ -24,6 +25,8 @@ const SWEPT_ROWS: i32 = 256;
 pub(crate) struct Statements {
     acquire: Arc<str>,
     release: Arc<str>,
+    pub(crate) take: Arc<str>,
+    pub(crate) free: Arc<str>,
     renew: Arc<str>,
     sweep: Arc<str>,
     pub(crate) inspect: Arc<str>,
@@ -37,6 +40,8 @@ impl Statements {
         Self {
             acquire: fill("SELECT * FROM {schema}.acquire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"),
             release: fill("SELECT * FROM {schema}.release($1, $2, $3, $4, $5)"),
+            take: fill(include_str!("sql/take.sql")),
+            free: fill(include_str!("sql/free.sql")),
             renew: fill(include_str!("sql/renew.sql")),
             sweep: fill("SELECT {schema}.sweep($1, $2)"),
             inspect: fill(include_str!("sql/inspect.sql")),
@@ -50,6 +55,8 @@ impl Statements {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
+    pub(crate) takes: Coalescer<Takes>,
+    pub(crate) frees: Coalescer<Frees>,
     pub(crate) statements: Statements,
     pub(crate) context: DriverContext,
     /// The number of our listener; 0 while it is down.
@@ -77,6 +84,17 @@ impl Shared {
             Intent::Wait { ticket } => (true, ticket),
             _ => (false, None),
         };
+        let alone = self.ask(claim, waits, ticket);
+        let acquired = match ticket {
+            // Who stands in the queue asks by itself.
+            Some(_) => alone.await,
+            None => self.takes.call(|| claim.clone(), alone).await,
+        };
+        self.count_for_sweep();
+        acquired
+    }
+
+    async fn ask(&self, claim: &Claim, waits: bool, ticket: Option<u64>) -> Result<Acquired> {
         let (key, attempt) = (key(&claim.resource), claim.attempt.to_hex());
         let ticket = ticket.map(|ticket| i64::try_from(ticket).unwrap_or(i64::MAX).min(i64::MAX / 2));
         let queue = i64::try_from(self.queue).unwrap_or(i64::MAX);
@@ -98,7 +116,6 @@ impl Shared {
                     .bind(i64::from(claim.spare_tokens))
             })
             .await?;
-        self.count_for_sweep();
         let row = only(&rows)?;
         self.tell(row)?;
         match get::<&str>(row, "outcome")? {
@@ -118,12 +135,13 @@ impl Shared {
 
     pub(crate) async fn release(self: &Arc<Self>, claim: &Claim) -> Result<Released> {
         let (key, attempt) = (key(&claim.resource), claim.attempt.to_hex());
-        self.give_up(&key, &attempt, claim.claim_window, false).await
+        let alone = self.give_up(&key, &attempt, claim.claim_window, false);
+        self.frees.call(|| claim.clone(), alone).await
     }
 
     /// Frees what `attempt` has, or with `force` what anybody holds.
     pub(crate) async fn give_up(
-        self: &Arc<Self>,
+        &self,
         key: &str,
         attempt: &str,
         window: Duration,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::{
-    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Driver, DriverContext, Error, ErrorKind, Namespace, Resource,
-    Result, Supervisor, WakeUp,
+    Capabilities, Claim, Coalescer, DEFAULT_CLAIM_WINDOW, Driver, DriverContext, Error, ErrorKind, Namespace,
+    Resource, Result, Supervisor, WakeUp,
 };
 
+use crate::batch::{Frees, MOST, Takes};
 use crate::claims::{Shared, Statements, key};
 use crate::config::PostgresConfig;
 use crate::driver::{CAPABILITIES, only_mutexes};
@@ -35,8 +36,21 @@ impl LeaseDriver {
         let access = Arc::new(Access::new(config, context.env.clone()));
         let pool = Arc::new(Pool::new(Arc::clone(&access), access.config.connections));
         let wake = Arc::<AtomicI64>::default();
+        let takes = Takes {
+            pool: Arc::clone(&pool),
+            statement: Arc::clone(&statements.take),
+            wake: Arc::clone(&wake),
+        };
+        let frees = Frees {
+            pool: Arc::clone(&pool),
+            statement: Arc::clone(&statements.free),
+        };
+        // Either has half of the connections.
+        let slots = access.config.connections / 2;
         let shared = Arc::new(Shared {
             pool: Arc::clone(&pool),
+            takes: Coalescer::new(context.env.clone(), takes, slots, MOST),
+            frees: Coalescer::new(context.env.clone(), frees, slots, MOST),
             statements,
             context: context.clone(),
             wake: Arc::clone(&wake),

@@ -15,6 +15,8 @@
 //!   commits. Processes whose listening connection is gone are skipped at once; the three behind the first one are told
 //!   to look again when the reservation ends, so a stopped process costs the queue one claim window. The disk is not
 //!   waited for: a server that crashes in the moment after a release may leave the lock to the end of its lease.
+//! - Acquires and releases that come while others are under way go out as one statement for up to 64 locks, which does
+//!   what nobody else is concerned with; what it leaves is sent by itself.
 //! - **Renew** compares and extends, 500 leases in one statement; it creates nothing.
 //! - A forced release tells the holder through its listener.
 //! - Rows of locks that were not used for a day are removed a few at a time.
@@ -61,6 +63,7 @@
 //! The functions run with the rights of their caller. Whoever may write these tables can break the locks: tenants who do
 //! not trust each other need schemas of their own.
 
+mod batch;
 mod claims;
 mod config;
 mod doctor;

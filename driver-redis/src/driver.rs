@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::{
-    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Error, ErrorKind, Kind,
-    Namespace, Resource, Result, Supervisor,
+    Capabilities, Claim, Coalescer, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Error, ErrorKind,
+    Kind, Namespace, Resource, Result, Supervisor,
 };
-use redis::{Client, Cmd, Pipeline, Value, cmd};
+use redis::{Client, Cmd, cmd};
 
+use crate::batch::{ALONE, Frees, MOST, Takes};
+use crate::calls::Calls;
 use crate::config::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_QUEUE, RedisConfig};
-use crate::connection::{Connector, Failure, Link};
+use crate::connection::Connector;
 use crate::doctor;
 use crate::keys::{Keys, pattern, resource_key};
 use crate::reply::{self, Outcome};
-use crate::scripts::{Program, Scripts};
+use crate::scripts::Scripts;
 use crate::transport::Transport;
 
 /// Leases in one batch, which is one call of the renewal script: it holds up the server's other clients for about 1 ms.
@@ -31,10 +33,9 @@ const PAGE: usize = 500;
 /// Locks on one Redis or Valkey server. See the [crate] for the protocol.
 #[derive(Debug)]
 pub struct RedisDriver {
-    context: DriverContext,
-    supervisor: Supervisor<Connector>,
-    scripts: Arc<Scripts>,
-    channel: Arc<str>,
+    calls: Arc<Calls>,
+    takes: Coalescer<Takes>,
+    frees: Coalescer<Frees>,
     queue: usize,
     /// Whether we log in with a password, where we know.
     password: Option<bool>,
@@ -88,71 +89,64 @@ impl RedisDriver {
             keep_alive: limits.keep_alive,
             warned: AtomicBool::new(false),
         };
-        Ok(Self {
+        let calls = Arc::new(Calls {
             supervisor: Supervisor::start(&context, connector).await?,
-            context,
+            context: context.clone(),
             scripts,
             channel,
+        });
+        let (takes, frees) = (Takes(Arc::clone(&calls)), Frees(Arc::clone(&calls)));
+        Ok(Self {
+            takes: Coalescer::pipelined(context.env.clone(), takes, ALONE, MOST),
+            frees: Coalescer::pipelined(context.env, frees, ALONE, MOST),
+            calls,
             queue: limits.queue,
             password,
         })
     }
+}
 
-    async fn link(&self) -> Result<Link> {
-        self.supervisor.connection(&self.context).await
-    }
-
-    /// Runs a script by its hash, and by its text when the server has forgotten it.
-    async fn run(
-        &self,
-        link: &Link,
-        program: &Program,
-        arguments: impl Fn(&mut Cmd) + Send + Sync,
-    ) -> Result<Value> {
-        let mut by_hash = cmd("EVALSHA");
-        arguments(by_hash.arg(&program.hash));
-        match link.send(&by_hash).await {
-            Err(failure) if failure.is_noscript() => {
-                let mut by_text = cmd("EVAL");
-                arguments(by_text.arg(program.text));
-                Ok(link.send(&by_text).await?)
-            }
-            reply => Ok(reply?),
-        }
-    }
-
-    /// The same for many calls in one pipeline; what failed stands among the replies.
-    async fn run_all<A: Fn(&mut Cmd) + Sync>(
-        &self,
-        link: &Link,
-        program: &Program,
-        calls: &[A],
-    ) -> Result<Vec<Result<Value, Failure>>> {
-        let mut replies = send_calls(link, calls, "EVALSHA", &program.hash).await?;
-        let unknown = |reply: &Result<Value, Failure>| reply.as_ref().is_err_and(Failure::is_noscript);
-        let forgotten: Vec<_> = (0..replies.len()).filter(|at| unknown(&replies[*at])).collect();
-        if !forgotten.is_empty() {
-            let again: Vec<_> = forgotten.iter().map(|at| &calls[*at]).collect();
-            let answers = send_calls(link, &again, "EVAL", program.text).await?;
-            for (at, answer) in forgotten.into_iter().zip(answers) {
-                replies[at] = answer;
-            }
-        }
-        Ok(replies)
-    }
-
-    /// Runs a script that frees a lock until it has dropped every dead waiter; whether it freed anything.
-    async fn free(&self, program: &Program, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<bool> {
-        let link = self.link().await?;
-        let mut freed = false;
+impl RedisDriver {
+    async fn ask(&self, claim: &Claim, intent: Intent) -> Result<Acquired> {
+        let attempt = claim.attempt.to_hex();
+        let arguments = |call: &mut Cmd| {
+            Keys::new(&claim.resource).add_to(call);
+            call.arg(&attempt).arg(millis(claim.ttl));
+            match intent {
+                Intent::Wait { ticket } => call.arg(ticket.unwrap_or(0)),
+                _ => call.arg(""),
+            };
+            call.arg(u64::try_from(claim.waiter_ttl.as_micros()).unwrap_or(u64::MAX))
+                .arg(&*self.calls.channel)
+                .arg(millis(claim.claim_window))
+                .arg(self.queue)
+                .arg(&*claim.details)
+                .arg(claim.spare_tokens);
+        };
+        let link = self.calls.link().await?;
         loop {
-            let reply = self.run(&link, program, &arguments).await?;
-            let (done, more) = reply::freed(&reply)?;
-            freed |= done;
-            if !more {
-                return Ok(freed);
+            let reply = self
+                .calls
+                .run(&link, &self.calls.scripts.acquire, arguments)
+                .await?;
+            if let Outcome::Done(acquired) = reply::acquired(&reply, claim)? {
+                return Ok(acquired);
             }
         }
+    }
+
+    async fn give_up(&self, claim: &Claim) -> Result<Released> {
+        let attempt = claim.attempt.to_hex();
+        let arguments = |call: &mut Cmd| {
+            Keys::new(&claim.resource).add_to(call);
+            call.arg(&attempt).arg(millis(claim.claim_window));
+        };
+        Ok(
+            match self.calls.free(&self.calls.scripts.release, arguments).await? {
+                true => Released::Released,
+                false => Released::NotHeld,
+            },
+        )
     }
 }
 
@@ -162,28 +156,8 @@ struct Limits {
     queue: usize,
 }
 
-async fn send_calls<A: Fn(&mut Cmd) + Sync>(
-    link: &Link,
-    calls: &[A],
-    command: &str,
-    program: &str,
-) -> Result<Vec<Result<Value, Failure>>> {
-    let mut pipeline = Pipeline::with_capacity(calls.len());
-    for arguments in calls {
-        let mut call = cmd(command);
-        arguments(call.arg(program));
-        pipeline.add_command(call);
-    }
-    let replies = link.send_all(&pipeline).await?;
-    let reply = |value| match value {
-        Value::ServerError(error) => Err(link.failed(Failure::Client(error.into()))),
-        value => Ok(value),
-    };
-    Ok(replies.into_iter().map(reply).collect())
-}
-
 /// Milliseconds, at least one: the server knows no lease of zero.
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000))
         .unwrap_or(u64::MAX)
         .max(1)
@@ -210,41 +184,16 @@ impl Driver for RedisDriver {
 
     async fn acquire(&self, claim: &Claim, intent: Intent) -> Result<Acquired> {
         refuse_others(claim.resource.kind())?;
-        let attempt = claim.attempt.to_hex();
-        let arguments = |call: &mut Cmd| {
-            Keys::new(&claim.resource).add_to(call);
-            call.arg(&attempt).arg(millis(claim.ttl));
-            match intent {
-                Intent::Wait { ticket } => call.arg(ticket.unwrap_or(0)),
-                _ => call.arg(""),
-            };
-            call.arg(u64::try_from(claim.waiter_ttl.as_micros()).unwrap_or(u64::MAX))
-                .arg(&*self.channel)
-                .arg(millis(claim.claim_window))
-                .arg(self.queue)
-                .arg(&*claim.details)
-                .arg(claim.spare_tokens);
-        };
-        let link = self.link().await?;
-        loop {
-            let reply = self.run(&link, &self.scripts.acquire, arguments).await?;
-            if let Outcome::Done(acquired) = reply::acquired(&reply, claim)? {
-                return Ok(acquired);
-            }
+        match intent {
+            // Who stands in the queue asks by itself.
+            Intent::Wait { ticket: Some(_) } => self.ask(claim, intent).await,
+            _ => self.takes.call(|| claim.clone(), self.ask(claim, intent)).await,
         }
     }
 
     async fn release(&self, claim: &Claim) -> Result<Released> {
         refuse_others(claim.resource.kind())?;
-        let attempt = claim.attempt.to_hex();
-        let arguments = |call: &mut Cmd| {
-            Keys::new(&claim.resource).add_to(call);
-            call.arg(&attempt).arg(millis(claim.claim_window));
-        };
-        Ok(match self.free(&self.scripts.release, arguments).await? {
-            true => Released::Released,
-            false => Released::NotHeld,
-        })
+        self.frees.call(|| claim.clone(), self.give_up(claim)).await
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {
@@ -260,8 +209,11 @@ impl Driver for RedisDriver {
                 call.arg(lease.claim.attempt.to_hex()).arg(millis(lease.ttl));
             }
         };
-        let link = self.link().await?;
-        let reply = self.run(&link, &self.scripts.renew, arguments).await?;
+        let link = self.calls.link().await?;
+        let reply = self
+            .calls
+            .run(&link, &self.calls.scripts.renew, arguments)
+            .await?;
         let answers = reply::renewed(&reply, leases.len())?;
         Ok(answers
             .map(|ours| match ours {
@@ -273,16 +225,21 @@ impl Driver for RedisDriver {
 
     async fn inspect(&self, resource: &Resource) -> Result<Inspection> {
         refuse_others(resource.kind())?;
-        let link = self.link().await?;
+        let link = self.calls.link().await?;
         let arguments = |call: &mut Cmd| Keys::new(resource).add_to(call);
-        reply::inspection(&self.run(&link, &self.scripts.inspect, arguments).await?)
+        reply::inspection(
+            &self
+                .calls
+                .run(&link, &self.calls.scripts.inspect, arguments)
+                .await?,
+        )
     }
 
     async fn list(&self, namespace: &Namespace, prefix: &str) -> Result<Vec<Listed>> {
         let Some(pattern) = pattern(namespace, Kind::Mutex, prefix) else {
             return Ok(Vec::new());
         };
-        let link = self.link().await?;
+        let link = self.calls.link().await?;
         let mut found = Vec::new();
         let mut cursor = "0".to_owned();
         loop {
@@ -302,7 +259,10 @@ impl Driver for RedisDriver {
                         move |call: &mut Cmd| Keys::from_parts(namespace, Kind::Mutex, key).add_to(call)
                     })
                     .collect();
-                let replies = self.run_all(&link, &self.scripts.inspect, &calls).await?;
+                let replies = self
+                    .calls
+                    .run_all(&link, &self.calls.scripts.inspect, &calls)
+                    .await?;
                 for (key, reply) in keys.iter().zip(replies) {
                     let inspection = reply::inspection(&reply.map_err(Error::from)?)?;
                     if !inspection.holders.is_empty() {
@@ -328,21 +288,21 @@ impl Driver for RedisDriver {
             // Nobody told the window of those who wait.
             call.arg(millis(DEFAULT_CLAIM_WINDOW));
         };
-        self.free(&self.scripts.force, arguments).await
+        self.calls.free(&self.calls.scripts.force, arguments).await
     }
 
     async fn ping(&self) -> Result<()> {
-        let link = self.link().await?;
+        let link = self.calls.link().await?;
         link.send(&cmd("PING")).await?;
         Ok(())
     }
 
     async fn diagnose(&self) -> Result<Diagnosis> {
-        doctor::diagnose(&self.link().await?, &self.context.env, self.password).await
+        doctor::diagnose(&self.calls.link().await?, &self.calls.context.env, self.password).await
     }
 
     async fn close(&self) -> Result<()> {
-        self.supervisor.close();
+        self.calls.supervisor.close();
         Ok(())
     }
 }

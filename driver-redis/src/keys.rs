@@ -40,11 +40,16 @@ impl Keys {
     }
 
     /// All four, as the scripts number them.
-    pub(crate) fn add_to(mut self, command: &mut Cmd) {
+    pub(crate) fn add_to(self, command: &mut Cmd) {
         command.arg(4);
-        for last in ['L', 'F', 'W', 'Q'] {
+        self.add(command, "LFWQ");
+    }
+
+    /// Those that end in one of `ends`.
+    pub(crate) fn add(mut self, command: &mut Cmd, ends: &str) {
+        for end in ends.chars() {
             self.0.pop();
-            self.0.push(last);
+            self.0.push(end);
             command.arg(self.0.as_str());
         }
     }

@@ -14,6 +14,8 @@
 //!   this driver has. A publish that nobody hears tells that the waiter's process is dead, and the next one gets the
 //!   turn at once. The two behind it are told to look again when the reservation ends, so a stopped process costs the
 //!   queue one claim window.
+//! - Acquires and releases that come while others are under way go out as one script for up to 64 locks, which does what
+//!   nobody else is concerned with; what it leaves is sent by itself.
 //! - **Renew** compares and extends, up to 1,000 leases in one script; it creates nothing.
 //! - A forced release tells the holder through its channel.
 //!
@@ -40,6 +42,8 @@
 //! the locks: tenants who do not trust each other need users with patterns of their own, such as
 //! `~leasehold:1:shop:*`.
 
+mod batch;
+mod calls;
 mod config;
 mod connection;
 mod doctor;

@@ -18,9 +18,8 @@ pub(crate) enum Outcome {
 
 pub(crate) fn acquired(reply: &Value, claim: &Claim) -> Result<Outcome> {
     let granted = |token, ttl, spare| {
-        let token = u64::try_from(token).map_err(|_| unexpected("acquire"))?;
-        let grant = Grant::lease(Token::new(token), ttl).with_spare(spare);
-        Ok(Outcome::Done(Acquired::Granted(grant)))
+        let granted = granted(token, ttl, spare).ok_or_else(|| unexpected("acquire"))?;
+        Ok(Outcome::Done(granted))
     };
     if let Some(token) = int(reply) {
         return granted(token, claim.ttl, claim.spare_tokens);
@@ -55,6 +54,22 @@ pub(crate) fn acquired(reply: &Value, claim: &Claim) -> Result<Outcome> {
         (Some(3), _) => Ok(Outcome::Again),
         _ => Err(unexpected("acquire")),
     }
+}
+
+fn granted(token: i64, ttl: Duration, spare: u32) -> Option<Acquired> {
+    let token = Token::new(u64::try_from(token).ok()?);
+    Some(Acquired::Granted(Grant::lease(token, ttl).with_spare(spare)))
+}
+
+/// What `takes` answered for the claim at this place; `None` when it is not granted.
+pub(crate) fn taken(reply: &Value, at: usize, claim: &Claim) -> Option<Acquired> {
+    let token = number(reply, at).filter(|token| *token > 0)?;
+    granted(token, claim.ttl, claim.spare_tokens)
+}
+
+/// The number at this place of an array.
+pub(crate) fn number(reply: &Value, at: usize) -> Option<i64> {
+    array(reply)?.get(at).and_then(int)
 }
 
 fn busy(rank: i64, ticket: i64, left: Option<Duration>, holder: Option<Occupant>) -> Busy {

@@ -22,7 +22,9 @@ impl Program {
 #[derive(Debug)]
 pub(crate) struct Scripts {
     pub(crate) acquire: Program,
+    pub(crate) takes: Program,
     pub(crate) release: Program,
+    pub(crate) frees: Program,
     pub(crate) force: Program,
     pub(crate) renew: Program,
     pub(crate) inspect: Program,
@@ -32,15 +34,21 @@ impl Scripts {
     pub(crate) fn new() -> Self {
         Self {
             acquire: Program::new(concat!(
+                include_str!("scripts/grant.lua"),
                 include_str!("scripts/take.lua"),
                 include_str!("scripts/offer.lua"),
                 include_str!("scripts/acquire.lua")
+            )),
+            takes: Program::new(concat!(
+                include_str!("scripts/grant.lua"),
+                include_str!("scripts/takes.lua")
             )),
             release: Program::new(concat!(
                 include_str!("scripts/free.lua"),
                 include_str!("scripts/offer.lua"),
                 include_str!("scripts/release.lua")
             )),
+            frees: Program::new(include_str!("scripts/frees.lua")),
             force: Program::new(concat!(
                 include_str!("scripts/offer.lua"),
                 include_str!("scripts/force.lua")
@@ -53,10 +61,12 @@ impl Scripts {
         }
     }
 
-    pub(crate) fn all(&self) -> [&Program; 5] {
+    pub(crate) fn all(&self) -> [&Program; 7] {
         [
             &self.acquire,
+            &self.takes,
             &self.release,
+            &self.frees,
             &self.force,
             &self.renew,
             &self.inspect,

@@ -4,6 +4,7 @@ mod atomic;
 mod attempt;
 mod capability;
 mod claim;
+mod coalesce;
 mod core;
 mod diagnosis;
 pub mod driver;
@@ -36,6 +37,7 @@ mod upkeep;
 
 pub use capability::{Capabilities, ExpiryClock, Failover, FencingSource, WakeUp};
 pub use claim::{AttemptId, Claim, SharedClaim, Token};
+pub use coalesce::{Coalescer, Together};
 pub use diagnosis::{ClockReading, Diagnosis, Finding, Severity};
 pub use driver::{Driver, DriverContext, DynDriver};
 pub use endpoint::{Endpoint, Secret};

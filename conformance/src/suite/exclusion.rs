@@ -1,5 +1,6 @@
 //! ME: at most one holder.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::common::{expect_error, gets, is_free_within, is_released, queue, rand
 use crate::backend::Ability;
 use crate::client::Client;
 use crate::context::Context;
-use crate::failure::{Checked, ensure, ensure_eq};
+use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::history::{Event, check};
 use crate::scenario::{Need, Scenario};
 
@@ -33,6 +34,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("ME12", "a_recorded_history_is_accepted", |cx| Box::pin(me12(cx))),
     Scenario::new("ME13", "heavy_use_leaves_nothing", |cx| Box::pin(me13(cx)))
         .needs(&[Need::Can(Ability::Residue)]),
+    Scenario::new("ME15", "a_crowd_of_names_at_once", |cx| Box::pin(me15(cx))),
 ];
 
 /// Of two contenders one wins; other names are not concerned; after the release the other one can have it.
@@ -79,6 +81,56 @@ async fn me3(cx: Context) -> Checked {
     }
     ensure_eq!(winners.len(), 1);
     Ok(())
+}
+
+/// Many names are asked for, and freed, in the same moment, whether they are new, free, held or waited for: each is as if
+/// it had been alone.
+async fn me15(cx: Context) -> Checked {
+    let (a, b) = (cx.client().await?, cx.client().await?);
+    let names: Vec<_> = (0..12).map(|_| cx.name()).collect();
+    let (busy, free) = names.split_at(4);
+    let used = crowd(&cx, free[..4].iter().map(|name| b.lock(name).acquire())).await?;
+    let tokens: Vec<_> = used.iter().map(|held| held.token()).collect();
+    crowd(&cx, used.into_iter().map(is_released)).await?;
+
+    let held = crowd(&cx, busy.iter().map(|name| b.lock(name).acquire())).await?;
+    let tried = crowd(&cx, names.iter().map(|name| a.lock(name).try_acquire())).await?;
+    for (at, won) in tried.iter().enumerate() {
+        ensure_eq!(won.is_some(), at >= busy.len());
+    }
+    let mut won: Vec<_> = tried.into_iter().flatten().collect();
+    for (old, new) in tokens.iter().zip(&won) {
+        ensure!(new.token() > *old, "a token did not grow");
+    }
+
+    let mut queued = Vec::new();
+    for name in &busy[..2] {
+        queued.push(queue(&cx, &a, a.lock(name)).await?);
+    }
+    crowd(&cx, held.into_iter().map(is_released)).await?;
+    for task in queued {
+        won.push(task.await??);
+    }
+    crowd(&cx, won.into_iter().map(is_released)).await?;
+    let last = crowd(&cx, names.iter().map(|name| b.lock(name).try_acquire())).await?;
+    ensure_eq!(last.iter().flatten().count(), names.len());
+    Ok(())
+}
+
+/// What each of `calls`, all of which are begun before any is over, gives.
+async fn crowd<T, E, F>(cx: &Context, calls: impl Iterator<Item = F>) -> Checked<Vec<T>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+    Failure: From<E>,
+{
+    let tasks: Vec<_> = calls.map(|call| cx.spawn(call)).collect();
+    let mut outcomes = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        outcomes.push(task.await??);
+    }
+    Ok(outcomes)
 }
 
 /// A hundred tasks on many connections: never two inside, and everybody gets in.

@@ -16,7 +16,7 @@ end
 
 if reserved or not lease then
   local waits = redis.call('ZCARD', KEYS[4]) > (queued and 1 or 0)
-  local token = grant(tonumber(string.match(fence or '', '^%d+') or 0), waits and '+' or '')
+  local token = take(tonumber(string.match(fence or '', '^%d+') or 0), waits and '+' or '')
   if queued then leave(id) end
   if not waits then return token end
   return {1, token, tonumber(ARGV[2])}

@@ -8,24 +8,12 @@
 local id = ARGV[1]
 local lease = redis.call('GET', KEYS[1])
 local fence = redis.call('GET', KEYS[2])
-local time = redis.call('TIME')
--- The time in us, as digits and as a number.
-local since = time[1] .. string.sub('00000' .. time[2], -6)
-local now = tonumber(since)
 
--- Writes the lease, and its token with `mark`. A day past its last use the token is forgotten: the clock alone keeps
--- tokens growing then.
-local function grant(last, mark)
-  local token, text = now, since
-  if last >= now or ARGV[9] ~= '0' then
-    token = math.max(now, last + 1) + ARGV[9]
-    text = string.format('%.0f', token)
-  end
-  redis.call('SET', KEYS[1], id .. '|' .. text .. '|' .. since .. '|' .. ARGV[5] .. '|' .. ARGV[8], 'PX', ARGV[2])
-  redis.call('SET', KEYS[2], text .. mark, 'PX', '86400000')
-  return token
+local function take(last, mark)
+  return grant(KEYS[1], KEYS[2], last, mark, id, ARGV[2], ARGV[5], ARGV[8], ARGV[9])
 end
 
--- Without a mark, the fence is digits alone.
+if not (lease or fence) and redis.call('ZCARD', KEYS[4]) == 0 then fence = '0' end
+-- It is digits alone where it is sure that nobody waits.
 local last = not lease and fence and tonumber(fence)
-if last then return grant(last, '') end
+if last then return take(last, '') end
