@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use lockcore::driver::{Acquired, Grant, Released};
-use lockcore::{AttemptId, Claim, ErrorKind, Result, Together};
+use lockcore::{AttemptId, Claim, Result, Together};
 use sqlx::postgres::PgRow;
 
 use crate::claims::{get, key, micros, token_of};
@@ -91,11 +91,7 @@ async fn run<'q, T>(
     statement: impl Fn() -> Statement<'q>,
     outcome: impl Fn(&PgRow) -> Result<T>,
 ) -> Result<HashMap<AttemptId, T>> {
-    let rows = match pool.run(statement).await {
-        Ok(rows) => rows,
-        Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
-        Err(_) => return Ok(HashMap::new()),
-    };
+    let rows = pool.try_run(statement).await?.unwrap_or_default();
     let mut outcomes = HashMap::with_capacity(rows.len());
     for row in &rows {
         if let Some(attempt) = AttemptId::from_hex(get(row, "owner")?) {

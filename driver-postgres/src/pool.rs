@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Po
 use tokio::sync::Semaphore;
 
 use crate::config::{Mode, PostgresConfig as Config, address};
-use crate::error::{POOLED, classify, is_fatal, is_stale};
+use crate::error::{POOLED, classify, is_fatal, is_stale, state};
 use crate::schema;
 
 /// How long an answer may take before the connection counts as broken. The server itself gives up a wait for a row after two seconds.
@@ -190,10 +190,18 @@ impl Pool {
     }
 
     /// Runs `statement` and gives its rows.
+    pub(crate) async fn run<'q>(&self, statement: impl Fn() -> Statement<'q>) -> Result<Vec<PgRow>> {
+        self.try_run(statement).await?.map_err(classify)
+    }
+
+    /// The same, with the server's refusals apart.
     ///
     /// A connection that turns out to have ended while it was idle is replaced and the statement sent again: every call
     /// of a driver may be applied twice. So is one whose tables were dropped; a new one makes them again.
-    pub(crate) async fn run<'q>(&self, statement: impl Fn() -> Statement<'q>) -> Result<Vec<PgRow>> {
+    pub(crate) async fn try_run<'q>(
+        &self,
+        statement: impl Fn() -> Statement<'q>,
+    ) -> Result<sqlx::Result<Vec<PgRow>>> {
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|_| Error::new(ErrorKind::Closed, "the connections were closed"))?;
         if let Some(idle) = self.pop() {
@@ -203,7 +211,7 @@ impl Pool {
                     // Nor are the others, most likely.
                     self.idle().clear();
                 }
-                outcome => return outcome.map_err(Failed::into_error),
+                outcome => return refusal_apart(outcome),
             }
         }
         let generation = self.generation.load(Ordering::Acquire);
@@ -212,7 +220,7 @@ impl Pool {
             connection,
             generation,
         };
-        self.send(fresh, statement()).await.map_err(Failed::into_error)
+        refusal_apart(self.send(fresh, statement()).await)
     }
 
     /// Opens a connection to begin with.
@@ -240,6 +248,8 @@ impl Pool {
                 }
                 Err(if is_stale(&error) {
                     Failed::Stale(error)
+                } else if state(&error).is_some() {
+                    Failed::Refused(error)
                 } else {
                     Failed::Otherwise(classify(error))
                 })
@@ -294,15 +304,17 @@ impl Pool {
 enum Failed {
     /// The connection ended, or the tables are not those that it knew.
     Stale(sqlx::Error),
+    /// The server says no.
+    Refused(sqlx::Error),
     Otherwise(Error),
 }
 
-impl Failed {
-    fn into_error(self) -> Error {
-        match self {
-            Self::Stale(error) => classify(error),
-            Self::Otherwise(error) => error,
-        }
+fn refusal_apart(outcome: Result<Vec<PgRow>, Failed>) -> Result<sqlx::Result<Vec<PgRow>>> {
+    match outcome {
+        Ok(rows) => Ok(Ok(rows)),
+        Err(Failed::Refused(error)) => Ok(Err(error)),
+        Err(Failed::Stale(error)) => Err(classify(error)),
+        Err(Failed::Otherwise(error)) => Err(error),
     }
 }
 

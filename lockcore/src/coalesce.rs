@@ -85,8 +85,8 @@ impl<T: Together> fmt::Debug for Coalescer<T> {
 }
 
 impl<T: Together> Coalescer<T> {
-    /// Of what goes out with `together`: `slots` requests are under way at most, one of which is for several, and that for
-    /// `most` of them; one at least.
+    /// Of what goes out with `together`: `slots` requests are under way at most, one of which may be for several, and that
+    /// for up to `most`. Both are one at least.
     #[must_use]
     pub fn new(env: Env, together: T, slots: usize, most: usize) -> Self {
         Self::start(env, together, [slots, most], false)
@@ -138,7 +138,7 @@ impl<T: Together> Coalescer<T> {
     async fn turn(&self, request: impl FnOnce() -> T::Request) -> Turn<T> {
         let answer = {
             let mut line = self.line();
-            if line.waiting.is_empty() && line.under_way < self.0.slots {
+            if line.under_way < self.0.slots {
                 line.under_way += 1;
                 return Turn::Alone(Slot(Some(self.clone())));
             }
@@ -188,13 +188,14 @@ impl<T: Together> Coalescer<T> {
         let coalescer = slot.0.take()?;
         let mut line = coalescer.line();
         line.waiting.retain(|waiting| !waiting.turn.is_closed());
-        let count = line.waiting.len().min(coalescer.0.most);
-        let has_company = line.several && !coalescer.0.pipelined;
-        if count == 0 || count > 1 && has_company {
+        // Beside a request for several the others go on one by one, should that one be held up.
+        let most = if line.several { 1 } else { coalescer.0.most };
+        let count = line.waiting.len().min(most);
+        if count == 0 {
             line.under_way -= 1;
             return None;
         }
-        line.several |= count > 1;
+        line.several = line.several || count > 1 && !coalescer.0.pipelined;
         let mut next: Vec<_> = line.waiting.drain(..count).collect();
         if coalescer.0.pipelined && !line.waiting.is_empty() {
             coalescer.leave(&mut line);
@@ -336,9 +337,9 @@ mod tests {
         let started = pairs.0.env.now();
         assert_eq!(
             together(all(&pairs, &[1, 2, 3, 4, 5, 6]).await),
-            [1, 1, 2, 2, 2, 2]
+            [1, 1, 2, 2, 1, 1]
         );
-        // One pair after the other.
+        // One pair at a time.
         assert_eq!(pairs.0.env.now().since(started), Duration::from_secs(3));
         for coalescer in [one, two, pairs] {
             assert_eq!(coalescer.line().under_way, 0);
