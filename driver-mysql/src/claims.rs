@@ -77,7 +77,7 @@ impl Leases {
             Some(_) => self.ask(claim, &key, waits, ticket).await,
             None => {
                 self.takes
-                    .call(|| claim.clone(), self.take(claim, &key, waits))
+                    .call(|| claim.clone(), || self.take(claim, &key, waits))
                     .await
             }
         };
@@ -191,7 +191,7 @@ impl Leases {
         let released = if self.contended(|held| held.remove(&claim.attempt)) {
             self.give_up(&key, Some(claim.attempt), claim.claim_window).await
         } else {
-            self.frees.call(|| claim.clone(), self.free(claim, &key)).await
+            self.frees.call(|| claim.clone(), || self.free(claim, &key)).await
         };
         self.written(&key);
         released

@@ -84,10 +84,10 @@ impl Shared {
             Intent::Wait { ticket } => (true, ticket),
             _ => (false, None),
         };
-        let alone = self.ask(claim, waits, ticket);
+        let alone = || self.ask(claim, waits, ticket);
         let acquired = match ticket {
             // Who stands in the queue asks by itself.
-            Some(_) => alone.await,
+            Some(_) => alone().await,
             None => self.takes.call(|| claim.clone(), alone).await,
         };
         self.count_for_sweep();
@@ -135,7 +135,7 @@ impl Shared {
 
     pub(crate) async fn release(self: &Arc<Self>, claim: &Claim) -> Result<Released> {
         let (key, attempt) = (key(&claim.resource), claim.attempt.to_hex());
-        let alone = self.give_up(&key, &attempt, claim.claim_window, false);
+        let alone = || self.give_up(&key, &attempt, claim.claim_window, false);
         self.frees.call(|| claim.clone(), alone).await
     }
 

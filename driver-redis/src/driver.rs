@@ -187,13 +187,17 @@ impl Driver for RedisDriver {
         match intent {
             // Who stands in the queue asks by itself.
             Intent::Wait { ticket: Some(_) } => self.ask(claim, intent).await,
-            _ => self.takes.call(|| claim.clone(), self.ask(claim, intent)).await,
+            _ => {
+                self.takes
+                    .call(|| claim.clone(), || self.ask(claim, intent))
+                    .await
+            }
         }
     }
 
     async fn release(&self, claim: &Claim) -> Result<Released> {
         refuse_others(claim.resource.kind())?;
-        self.frees.call(|| claim.clone(), self.give_up(claim)).await
+        self.frees.call(|| claim.clone(), || self.give_up(claim)).await
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {

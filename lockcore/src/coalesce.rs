@@ -120,11 +120,14 @@ impl<T: Together> Coalescer<T> {
     ///
     /// # Errors
     /// Those of `alone` and of [`Together::send`].
-    pub async fn call(
+    pub async fn call<A>(
         &self,
         request: impl FnOnce() -> T::Request + Send,
-        alone: impl Future<Output = Result<T::Answer>> + Send,
-    ) -> Result<T::Answer> {
+        alone: impl FnOnce() -> A + Send,
+    ) -> Result<T::Answer>
+    where
+        A: Future<Output = Result<T::Answer>> + Send,
+    {
         let _slot = match self.turn(request).await {
             Turn::Alone(slot) => Some(slot),
             Turn::Answered(answer) => match answer? {
@@ -132,7 +135,8 @@ impl<T: Together> Coalescer<T> {
                 None => None,
             },
         };
-        alone.await
+        // Not in here: those who wait are many, and need no room for it.
+        Box::pin(alone()).await
     }
 
     async fn turn(&self, request: impl FnOnce() -> T::Request) -> Turn<T> {
@@ -306,10 +310,13 @@ mod tests {
     async fn all(coalescer: &Coalescer<Count>, requests: &[u32]) -> Vec<Result<(u32, usize)>> {
         let env = &coalescer.0.env;
         let call = |request: u32| {
-            coalescer.call(move || request, async move {
-                env.sleep(Duration::from_secs(1)).await;
-                Ok((request, 1))
-            })
+            coalescer.call(
+                move || request,
+                move || async move {
+                    env.sleep(Duration::from_secs(1)).await;
+                    Ok((request, 1))
+                },
+            )
         };
         join_all(requests.iter().map(|request| call(*request))).await
     }
