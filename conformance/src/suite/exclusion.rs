@@ -117,7 +117,7 @@ async fn me15(cx: Context) -> Checked {
     Ok(())
 }
 
-/// What each of `calls`, all of which are begun before any is over, gives.
+/// What each of `calls` gives. They run side by side.
 async fn crowd<T, E, F>(cx: &Context, calls: impl Iterator<Item = F>) -> Checked<Vec<T>>
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
