@@ -174,6 +174,9 @@ fn ratios(facts: &Facts<'_>, verdicts: &mut Vec<Verdict>) {
     }
 }
 
+/// From so many held locks on it is judged what each of them costs.
+const MANY: usize = 10_000;
+
 /// What is said of one mode of Leasehold.
 struct Judge<'a> {
     facts: &'a Facts<'a>,
@@ -217,6 +220,13 @@ impl Judge<'_> {
                     .get("latency", self.backend, "raw", Figure::RoundTripP50);
                 let ratio = round_trip.map(|round_trip| p50 / round_trip);
                 self.say(case, "hand-off p50 / round trip", Bound::AtMost(2.5), ratio);
+                // Who is handed the lock was asleep for as long as it was held.
+                let rested = self
+                    .facts
+                    .get("latency", self.backend, "raw", Figure::RestedRoundTripP50);
+                let ratio = rested.map(|rested| p50 / rested);
+                let what = "hand-off p50 / round trip after 10 ms of rest";
+                self.say(case, what, Bound::AtMost(2.5), ratio);
             }
             requests.extend(self.number(case, Figure::ServerRequests));
         }
@@ -262,7 +272,10 @@ impl Judge<'_> {
     fn held(&mut self) {
         for section in self.facts.cases(Scenario::Held) {
             let case = &*section.id;
-            if let Some(memory) = self.number(case, Figure::MemoryPerLock) {
+            // Of fewer locks the most is what is there for any number of them.
+            if section.case.names >= MANY
+                && let Some(memory) = self.number(case, Figure::MemoryPerLock)
+            {
                 self.say(case, "bytes/lock", Bound::AtMost(1024.0), Some(memory));
             }
             if let Some(losses) = self.number(case, Figure::Losses) {

@@ -87,7 +87,7 @@ impl Backend {
             Self::MySql | Self::MariaDb => &[
                 "--innodb-flush-log-at-trx-commit=1",
                 "--innodb-buffer-pool-size=256M",
-                "--max-connections=2000",
+                "--max-connections=4000",
             ],
             Self::Postgres => &[
                 "-c",
@@ -95,7 +95,7 @@ impl Backend {
                 "-c",
                 "synchronous_commit=on",
                 "-c",
-                "max_connections=1200",
+                "max_connections=2500",
                 "-c",
                 "shared_preload_libraries=pg_stat_statements,plpgsql",
             ],

@@ -150,6 +150,13 @@ impl Place {
         described.split(", ").next().unwrap_or_default().to_owned()
     }
 
+    /// Keeps the server off the processor of the one that S1 measures, or lets it go anywhere again.
+    pub fn keep_apart(&self, apart: bool) {
+        if let Some(server) = self.server.as_ref().and_then(Server::pid) {
+            cpu::keep_off_the_last(server, apart);
+        }
+    }
+
     /// What the server has used since it was started. `commands` are those that clients send to Redis, which also
     /// counts what its scripts call.
     ///

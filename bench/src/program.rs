@@ -165,7 +165,7 @@ async fn compare(options: &Options, others: &dyn Others) -> Result<ExitCode, Fai
     let mut runner = Runner::new(contenders, plan, format!("b{seed:x}"))
         .reference(Reference::Named("leasehold".to_owned()))
         .launch(Arc::new(Again::new(&places)))
-        .observer(Arc::new(Progress))
+        .observer(Arc::new(Progress(places.clone())))
         .unless(reason::to_leave_out)
         .stop(stop.clone());
     for place in &places {
@@ -202,7 +202,7 @@ fn plan(options: &Options) -> Plan {
         let hold = Duration::from_millis(10);
         let growth = Case {
             rounds: Some(1),
-            ..Case::growth(1000, hold, time * 12)
+            ..Case::growth(1000, hold, time * 2)
         };
         let place = |scenario| plan.cases.iter().rposition(|case| case.scenario == scenario);
         let (growing, holding) = (place(Scenario::Growth), place(Scenario::Held));
@@ -261,15 +261,26 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
-/// A line for each turn.
+/// A line for each turn. Sees to it that in S1 nobody shares a processor with the server, as if that were elsewhere.
 #[derive(Debug)]
-struct Progress;
+struct Progress(Vec<Arc<Place>>);
+
+impl Progress {
+    fn keep_apart(&self, step: Step<'_>, apart: bool) {
+        if step.case.scenario == Scenario::Latency {
+            self.0.iter().for_each(|place| place.keep_apart(apart));
+        }
+    }
+}
 
 impl Observer for Progress {
-    fn begins(&self, _: Step<'_>) {}
+    fn begins(&self, step: Step<'_>) {
+        self.keep_apart(step, true);
+    }
 
     #[expect(clippy::print_stderr, reason = "it is for who waits")]
     fn ended(&self, step: Step<'_>, found: Result<&Found, &str>) {
+        self.keep_apart(step, false);
         let (id, round, case) = (step.contender, step.round, step.case);
         match found {
             Err(failure) => eprintln!("{} round {round}, {id}: {failure}", case.id()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_client::{DeleteOptions, Txn, TxnResponse};
 use lockcore::driver::{Acquired, Busy, Grant};
-use lockcore::{Claim, Error, ErrorKind, PooledSession, Result};
+use lockcore::{Claim, Error, ErrorKind, PooledSession, Result, Token};
 
 use crate::connection::{Failure, Link};
 use crate::driver::EtcdDriver;
@@ -117,7 +117,7 @@ impl<'a> Asking<'a> {
         };
         let taken = requests::try_take(&self.keys, &self.mine, self.holding(lease));
         let look = match requests::answer(&self.send(taken).await?)? {
-            Answer::Taken(revision) => return Ok(self.granted(revision)),
+            Answer::Taken { revision, alone } => return self.granted(revision, alone),
             Answer::Queued(look) | Answer::Refused(look) => look,
         };
         match (&look.mine, &look.oldest) {
@@ -153,7 +153,7 @@ impl<'a> Asking<'a> {
         };
         let enqueued = requests::enqueue(&self.keys, &self.mine, self.holding(lease), waiting);
         match requests::answer(&self.send(enqueued).await?)? {
-            Answer::Taken(revision) => Ok(self.granted(revision)),
+            Answer::Taken { revision, alone } => self.granted(revision, alone),
             Answer::Queued(look) if look.count > self.driver.queue().saturating_add(1) => {
                 self.link
                     .call(self.link.kv().delete(self.mine.as_str(), None))
@@ -181,10 +181,11 @@ impl<'a> Asking<'a> {
             false => self.own,
         };
         let holding = lease.map(|lease| self.holding(lease));
-        let claimed = requests::claim(&self.keys, &self.mine, created, holding);
+        let count = self.claim.spare_tokens > 0;
+        let claimed = requests::claim(&self.keys, &self.mine, created, holding, count);
         match requests::answer(&self.send(claimed).await?)? {
-            Answer::Taken(_) if lease.is_some() => Ok(self.granted(created)),
-            Answer::Taken(_) => Ok(Round::Free(created)),
+            Answer::Taken { alone, .. } if lease.is_some() => self.granted(created, count && alone),
+            Answer::Taken { .. } => Ok(Round::Free(created)),
             Answer::Queued(look) | Answer::Refused(look) => self.stood(&look, Some(created)).await,
         }
     }
@@ -212,11 +213,12 @@ impl<'a> Asking<'a> {
             older,
             seen: look.revision,
         };
+        let waiter = (self.claim.attempt, window);
         let ticket = u64::try_from(created).ok();
         let queued = |busy: Busy, ahead: usize| busy.queued(u64::try_from(ahead).unwrap_or(u64::MAX), ticket);
         if oldest.state() == State::Holds {
             queues.is_held(&self.keys);
-            queues.waits(&self.keys, self.claim.attempt, window, place);
+            queues.waits(&self.keys, waiter, place, &look.named);
             let busy = queued(held_by(oldest), count.saturating_sub(1));
             return Ok(Round::Done(Acquired::Busy(busy)));
         }
@@ -226,7 +228,7 @@ impl<'a> Asking<'a> {
             let all = matches!(older, Older::Exactly(count) if count == look.before.len());
             return self.pass(&look.before, all, created).await;
         }
-        queues.waits(&self.keys, self.claim.attempt, window, place);
+        queues.waits(&self.keys, waiter, place, &look.named);
         // Those behind the second are not told by `reserved` when to look.
         let free_in = (2..=STAND_BY).contains(&count).then_some(rest);
         let reserved = window.saturating_sub(since);
@@ -254,7 +256,7 @@ impl<'a> Asking<'a> {
             );
         }
         match removed && claims {
-            true => Ok(self.granted(created)),
+            true => self.granted(created, false),
             false => Ok(Round::Again(Some(created))),
         }
     }
@@ -264,7 +266,7 @@ impl<'a> Asking<'a> {
         if !self.claim.auto_renew {
             // Nothing is extended: it lasts for what is left.
             let left = session::remaining(&self.link, mine.lease).await?;
-            let grant = Grant::lease(keys::token(mine.created), left.min(self.claim.ttl));
+            let grant = Grant::lease(token(mine.created)?, left.min(self.claim.ttl));
             return Ok(Round::Done(Acquired::Granted(grant)));
         }
         let shared = self.shared().await?;
@@ -274,11 +276,13 @@ impl<'a> Asking<'a> {
                 return Ok(Round::Again(Some(mine.created)));
             }
         }
-        Ok(self.granted(mine.created))
+        self.granted(mine.created, false)
     }
 
-    fn granted(&self, created: i64) -> Round {
-        let token = keys::token(created);
+    /// What is spare of its tokens is used by this process while nobody else waits.
+    fn granted(&self, created: i64, alone: bool) -> Result<Round, Failure> {
+        let token = token(created)?;
+        let spare = if alone { self.claim.spare_tokens } else { 0 };
         let grant = match (&self.shared, self.claim.auto_renew) {
             (Some(shared), true) => {
                 let now = self.driver.context().env.now();
@@ -287,7 +291,7 @@ impl<'a> Asking<'a> {
             }
             _ => Grant::lease(token, self.claim.ttl),
         };
-        Round::Done(Acquired::Granted(grant))
+        Ok(Round::Done(Acquired::Granted(grant.with_spare(spare))))
     }
 
     fn is_due(&self) -> bool {
@@ -385,6 +389,15 @@ impl<'a> Asking<'a> {
         }
         Ok(())
     }
+}
+
+fn token(created: i64) -> Result<Token> {
+    keys::token(created).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Internal,
+            "the store's revision is too large to make tokens of: start with a new store",
+        )
+    })
 }
 
 fn unsettled() -> Error {

@@ -1,6 +1,6 @@
 //! The attempts of this process that may have something at the server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,12 +18,25 @@ struct Entry {
     keys: LockKeys,
     /// Kept open for as long as the attempt lives by it.
     session: Option<Arc<PooledSession<Arc<SharedLease>>>>,
-    /// Since when it holds the lock by that session, as far as we were told.
-    held: Option<Instant>,
+    phase: Phase,
+    /// Held by its release: a second one would take the answer from the first. Not there before there is one.
+    turn: Option<Arc<tokio::sync::Mutex<()>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Asks,
+    /// It holds the lock by its session, as far as we were told, since then.
+    Holds(Instant),
     /// Its release is under way: its key is about to go, and none may come.
-    ends: bool,
-    /// Held by its release: a second one would take the answer from the first.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    Ends,
+}
+
+impl Entry {
+    fn is_held_by(&self, id: i64, now: Instant) -> bool {
+        let lease = self.session.as_ref().map(|session| session.handle().id());
+        lease == Some(id) && matches!(self.phase, Phase::Holds(since) if since < now)
+    }
 }
 
 /// An attempt whose release is under way; forgotten when that is over.
@@ -54,9 +67,8 @@ impl Attempts {
         self.entries().entry(attempt).or_insert_with(|| Entry {
             keys: keys.clone(),
             session: None,
-            held: None,
-            ends: false,
-            turn: Arc::default(),
+            phase: Phase::Asks,
+            turn: None,
         });
     }
 
@@ -67,7 +79,7 @@ impl Attempts {
         session: &Arc<PooledSession<Arc<SharedLease>>>,
     ) -> bool {
         match self.entries().get_mut(&attempt) {
-            Some(entry) if !entry.ends => {
+            Some(entry) if entry.phase != Phase::Ends => {
                 entry.session = Some(Arc::clone(session));
                 true
             }
@@ -77,20 +89,24 @@ impl Attempts {
 
     /// It holds the lock by its session.
     pub(crate) fn has(&self, attempt: AttemptId, now: Instant) {
-        if let Some(entry) = self.entries().get_mut(&attempt) {
-            entry.held.get_or_insert(now);
+        if let Some(entry) = self.entries().get_mut(&attempt)
+            && entry.phase == Phase::Asks
+        {
+            entry.phase = Phase::Holds(now);
         }
     }
 
     /// What its releases hold, one after the other; nothing when none is under way or to come.
     pub(crate) fn turn(&self, attempt: AttemptId) -> Option<Arc<tokio::sync::Mutex<()>>> {
-        self.entries().get(&attempt).map(|entry| Arc::clone(&entry.turn))
+        let mut entries = self.entries();
+        let entry = entries.get_mut(&attempt)?;
+        Some(Arc::clone(entry.turn.get_or_insert_default()))
     }
 
     /// Its release begins. A request of it that is still under way sends nothing more.
     pub(crate) fn ends(&self, attempt: AttemptId) -> Ending<'_> {
         if let Some(entry) = self.entries().get_mut(&attempt) {
-            entry.ends = true;
+            entry.phase = Phase::Ends;
         }
         Ending {
             attempts: self,
@@ -105,7 +121,9 @@ impl Attempts {
 
     /// May requests be sent for it?
     pub(crate) fn is_wanted(&self, attempt: AttemptId) -> bool {
-        self.entries().get(&attempt).is_some_and(|entry| !entry.ends)
+        self.entries()
+            .get(&attempt)
+            .is_some_and(|entry| entry.phase != Phase::Ends)
     }
 
     pub(crate) fn is_known(&self, attempt: AttemptId) -> bool {
@@ -116,21 +134,36 @@ impl Attempts {
     pub(crate) fn holds(&self, attempt: AttemptId) -> bool {
         self.entries()
             .get(&attempt)
-            .is_some_and(|entry| entry.held.is_some() && !entry.ends)
+            .is_some_and(|entry| matches!(entry.phase, Phase::Holds(_)))
     }
 
-    /// Those that hold a lock by the lease `id` since before `now`.
-    pub(crate) fn held_by(&self, id: i64, now: Instant) -> Vec<(AttemptId, LockKeys)> {
+    /// Does anybody hold a lock by the lease `id` since before `now`?
+    pub(crate) fn is_held_by(&self, id: i64, now: Instant) -> bool {
+        self.entries().values().any(|entry| entry.is_held_by(id, now))
+    }
+
+    /// Those that do.
+    pub(crate) fn held_by(&self, id: i64, now: Instant) -> Vec<AttemptId> {
         let mut held: Vec<_> = self
             .entries()
             .iter()
-            .filter(|(_, entry)| {
-                let lease = entry.session.as_ref().map(|session| session.handle().id());
-                lease == Some(id) && !entry.ends && entry.held.is_some_and(|since| since < now)
-            })
-            .map(|(attempt, entry)| (*attempt, entry.keys.clone()))
+            .filter(|(_, entry)| entry.is_held_by(id, now))
+            .map(|(attempt, _)| *attempt)
             .collect();
-        held.sort_unstable_by_key(|(attempt, _)| *attempt);
+        held.sort_unstable();
         held
+    }
+
+    /// The folders of the locks that they hold: one for each namespace.
+    pub(crate) fn folders_of(&self, id: i64, now: Instant) -> BTreeSet<String> {
+        let mut folders = BTreeSet::new();
+        for entry in self.entries().values().filter(|entry| entry.is_held_by(id, now)) {
+            if let Some(folder) = entry.keys.folder()
+                && !folders.contains(folder)
+            {
+                folders.insert(folder.to_owned());
+            }
+        }
+        folders
     }
 }

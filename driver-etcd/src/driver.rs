@@ -154,7 +154,7 @@ impl EtcdDriver {
         let answers = found.op_responses();
         let answer = |(lease, answer): (&&Lease, &TxnOpResponse)| match answer {
             TxnOpResponse::Get(get) => match get.kvs().first() {
-                Some(key) if keys::token(key.create_revision()) == lease.token => Renewal::Renewed,
+                Some(key) if keys::token(key.create_revision()) == Some(lease.token) => Renewal::Renewed,
                 _ => Renewal::NotHeld,
             },
             _ => Renewal::Unknown,
@@ -174,7 +174,8 @@ impl EtcdDriver {
             session::renew_own(&link, id)
         );
         let (found, renewed) = (found?, renewed?);
-        let held = |seen: &Seen| keys::token(seen.created) == lease.token && seen.state() == State::Holds;
+        let held =
+            |seen: &Seen| keys::token(seen.created) == Some(lease.token) && seen.state() == State::Holds;
         let Some(seen) = found.kvs().first().map(Seen::from).filter(held) else {
             return Ok(Renewal::NotHeld);
         };

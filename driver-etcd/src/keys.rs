@@ -29,6 +29,12 @@ impl LockKeys {
         behind(&self.0)
     }
 
+    /// The first key of the namespace that the lock is in.
+    pub(crate) fn folder(&self) -> Option<&str> {
+        let namespace = self.0.strip_prefix(ROOT)?.find('/')?;
+        self.0.get(..=ROOT.len() + namespace)
+    }
+
     pub(crate) fn of(&self, attempt: AttemptId) -> String {
         format!("{}{}", self.0, attempt.to_hex())
     }
@@ -106,12 +112,12 @@ pub(crate) fn occupant(value: &[u8], created: i64) -> Occupant {
     let micros = head.get(1..).and_then(|micros| micros.parse().ok());
     let since: Option<SystemTime> =
         micros.and_then(|micros| UNIX_EPOCH.checked_add(Duration::from_micros(micros)));
-    Occupant::new(details, token(created)).since(since)
+    Occupant::new(details, token(created).unwrap_or(Token::new(u64::MAX))).since(since)
 }
 
-/// The store's revisions are positive.
-pub(crate) fn token(revision: i64) -> Token {
-    Token::new(u64::try_from(revision).unwrap_or(0))
+/// The store's revisions are positive, and end long before tokens do.
+pub(crate) fn token(revision: i64) -> Option<Token> {
+    u64::try_from(revision).ok().and_then(Token::of_revision)
 }
 
 #[cfg(test)]
@@ -123,6 +129,13 @@ mod tests {
 
     fn resource(name: &str) -> Resource {
         Resource::new(Namespace::default(), Kind::Mutex, LockName::new(name).unwrap())
+    }
+
+    #[test]
+    fn the_namespace_of_a_lock() {
+        let key = format!("{ROOT}shop/m/orders/{:032x}", 1);
+        let keys = parse(key.as_bytes()).unwrap().keys;
+        assert_eq!(keys.folder(), Some("leasehold/1/shop/"));
     }
 
     #[test]
@@ -162,7 +175,7 @@ mod tests {
         let occupant = occupant(value.as_bytes(), 9);
         assert_eq!(&*occupant.details, "{\"host\":\"a|b\"}");
         assert_eq!(occupant.since, Some(UNIX_EPOCH + Duration::from_secs(5)));
-        assert_eq!(occupant.token.get(), 9);
+        assert_eq!(Some(occupant.token), token(9));
     }
 
     proptest! {

@@ -5,13 +5,15 @@
 //! # Protocol
 //! A lock is the keys under `leasehold/1/<namespace>/m/<name>/`, one for each attempt that holds it or waits for it. The
 //! oldest key is the holder's, or that of the one whose turn it is. A key's create revision is the attempt's place in the
-//! queue, and its fencing token: the store raises it with every write, and keeps it as safely as the data.
+//! queue, and, times 256 with room for spare ones, its fencing token: the store raises it with every write, and keeps it as
+//! safely as the data.
 //!
 //! - **Acquire** is one transaction, and one write: if nobody has a key, put ours as the holder's, else put it as a
 //!   waiter's and tell who comes before it. The key hangs on a lease that all locks of this process with the same TTL
 //!   share, so that one message keeps all of them.
 //! - **Release** deletes the key. The server tells those who watch the lock: one watch for each process and lock that it
-//!   waits for, on one stream.
+//!   waits for, on one stream. Who has more than 128 before it watches one key until it is near, the sixteenth before its
+//!   own, so that a release is not told to a thousand.
 //! - **The next one claims** the lock with one more transaction. A waiter that is dead or stopped does not: the one behind
 //!   it removes it after a claim window, and comes first itself; up to sixteen such in a row cost a window each. Who was
 //!   removed and is alive goes to the end of the queue.

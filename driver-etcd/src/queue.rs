@@ -2,7 +2,8 @@
 //!
 //! The server tells of deleted keys only. So a waiter knows how many come before it, but not when the first of a queue
 //! has claimed a lock that became free. Those behind it look for themselves, one claim window after the other, and
-//! remove who did not claim: that is what gets past a process that is dead or stopped while its session lives on.
+//! remove who did not claim: that is what gets past a process that is dead or stopped while its session lives on. Who is
+//! further behind than that is told of one key only, see [`far`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +16,13 @@ use tokio::sync::mpsc;
 
 use crate::attempts::Attempts;
 use crate::keys::LockKeys;
+
+mod far;
+mod place;
+
+use far::{Far, Watched};
+use place::Hint;
+pub(crate) use place::{Named, Older, Place, windows};
 
 /// How a watch is named on its stream.
 pub(crate) type WatchId = i64;
@@ -32,86 +40,20 @@ const COUNT_AGAIN: usize = STAND_BY / 2;
 /// What the stream of watches is asked for.
 #[derive(Debug)]
 pub(crate) enum Wish {
+    /// All keys of a lock, from now on.
     Watch(WatchId, LockKeys),
+    /// One key, from this revision on.
+    WatchKey(WatchId, String, i64),
     Cancel(WatchId),
 }
 
-/// A key is gone.
-#[derive(Clone, Debug)]
+/// A key is gone. What it was, the server does not say unless it is asked to, which costs it a look into the past for every
+/// process that watches: we know it from the answers that named the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deleted {
     pub(crate) attempt: AttemptId,
     /// The store's revision at which it was deleted.
     pub(crate) at: i64,
-    /// When it was created, and whether it held the lock; `None` where the server has forgotten.
-    pub(crate) created: Option<i64>,
-    pub(crate) held: Option<bool>,
-}
-
-/// Where a waiter stands, as an answer of the server told it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// When its key was created.
-    pub(crate) created: i64,
-    /// How many keys are older.
-    pub(crate) older: Older,
-    /// The store's revision of the answer.
-    pub(crate) seen: i64,
-}
-
-/// How many keys are older than a waiter's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Older {
-    Exactly(usize),
-    AtLeast(usize),
-}
-
-impl Older {
-    /// One of them is gone. Nothing when it is time to count again.
-    const fn less(self) -> Option<Self> {
-        match self {
-            Self::Exactly(count) => Some(Self::Exactly(count.saturating_sub(1))),
-            Self::AtLeast(count) if count > COUNT_AGAIN => Some(Self::AtLeast(count - 1)),
-            Self::AtLeast(_) => None,
-        }
-    }
-}
-
-/// What a waiter does about a deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hint {
-    Nothing,
-    /// Asks now.
-    Ask,
-    /// Asks when as many as this had a claim window each.
-    StandBy(usize),
-}
-
-impl Place {
-    /// A key of the lock is gone; `free` when nobody is known to hold it.
-    fn hear(&mut self, deleted: &Deleted, free: bool) -> Hint {
-        if deleted.at <= self.seen {
-            // The answer knew it already.
-            return Hint::Nothing;
-        }
-        // Several keys may be gone with one revision: of dead waiters that somebody went past. Each counts.
-        let older = match deleted.created {
-            Some(created) if created > self.created => return Hint::Nothing,
-            Some(created) if created < self.created => self.older.less(),
-            // Its own key, or one that the server has forgotten.
-            _ => return Hint::Ask,
-        };
-        self.older = older.unwrap_or(self.older);
-        match older {
-            None | Some(Older::Exactly(0)) => Hint::Ask,
-            Some(Older::Exactly(count)) if free && count <= STAND_BY => Hint::StandBy(count),
-            Some(_) => Hint::Nothing,
-        }
-    }
-}
-
-/// A claim window for each of `older`.
-pub(crate) fn windows(window: Duration, older: usize) -> Duration {
-    window.saturating_mul(u32::try_from(older).unwrap_or(u32::MAX))
 }
 
 /// The queues of one driver.
@@ -125,16 +67,21 @@ pub(crate) struct Queues {
 #[derive(Default)]
 struct Table {
     queues: HashMap<LockKeys, Queue>,
-    watches: HashMap<WatchId, LockKeys>,
+    far: HashMap<AttemptId, Far>,
+    watches: HashMap<WatchId, Watched>,
     wishes: Option<mpsc::UnboundedSender<Wish>>,
 }
 
 struct Queue {
     watch: Watch,
     waiters: HashMap<AttemptId, Waiter>,
+    /// Who was named by an answer and is there still.
+    named: HashMap<AttemptId, Name>,
     /// The lock was seen free, with somebody in the queue, since.
     free: Option<Free>,
     used: Instant,
+    /// Its last waiter came from far behind: the next one will too.
+    crowded: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,8 +92,17 @@ enum Watch {
     Live(WatchId, i64),
 }
 
+/// A key that an answer named.
+#[derive(Clone, Copy)]
+struct Name {
+    /// When it was created.
+    created: i64,
+    /// The store's revision of the answer.
+    seen: i64,
+}
+
 struct Free {
-    /// Who is to claim it, once somebody has seen it.
+    /// Who is to claim it, by when its key was created, once somebody has seen it.
     first: Option<i64>,
     since: Instant,
 }
@@ -190,16 +146,20 @@ impl Queues {
     pub(crate) fn attach(&self) -> mpsc::UnboundedReceiver<Wish> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut table = self.table();
+        table.watches.clear();
+        table.wishes = Some(sender);
+        table.all_come_near(self.context.env.now());
         let Table {
             queues,
             watches,
             wishes,
+            ..
         } = &mut *table;
-        watches.clear();
-        *wishes = Some(sender);
         queues.retain(|_, queue| !queue.waiters.is_empty());
         for (keys, queue) in queues {
             queue.watch = Watch::No;
+            // What is deleted until the new watch is there is told by nobody.
+            queue.named.clear();
             self.wish(keys, queue, watches, wishes.as_ref());
         }
         receiver
@@ -209,12 +169,12 @@ impl Queues {
         &self,
         keys: &LockKeys,
         queue: &mut Queue,
-        watches: &mut HashMap<WatchId, LockKeys>,
+        watches: &mut HashMap<WatchId, Watched>,
         wishes: Option<&mpsc::UnboundedSender<Wish>>,
     ) {
         if queue.watch == Watch::No {
             let id = self.next_watch();
-            watches.insert(id, keys.clone());
+            watches.insert(id, Watched::Lock(keys.clone()));
             queue.watch = Watch::Wished(id);
             // Without a connection the next one asks for it.
             wishes.map(|wishes| wishes.send(Wish::Watch(id, keys.clone())));
@@ -229,13 +189,15 @@ impl Queues {
     /// The watch is there, and tells what comes after `revision`. Who was answered before that may have missed something.
     pub(crate) fn created(&self, id: WatchId, revision: i64) {
         let mut table = self.table();
-        let Some(keys) = table.watches.get(&id).cloned() else {
+        let Table { queues, watches, .. } = &mut *table;
+        let Some(Watched::Lock(keys)) = watches.get(&id) else {
             return;
         };
-        let Some(queue) = table.queues.get_mut(&keys) else {
+        let Some(queue) = queues.get_mut(keys) else {
             return;
         };
         queue.watch = Watch::Live(id, revision);
+        queue.named.retain(|_, name| name.seen >= revision);
         for (attempt, waiter) in &queue.waiters {
             if waiter.place.is_some_and(|place| place.seen < revision) {
                 self.context.signals.wake(*attempt);
@@ -255,14 +217,24 @@ impl Queues {
         }
     }
 
-    /// It stands there.
-    pub(crate) fn waits(&self, keys: &LockKeys, attempt: AttemptId, window: Duration, place: Place) {
+    /// It stands there, behind those who are `named`.
+    pub(crate) fn waits(
+        &self,
+        keys: &LockKeys,
+        (attempt, window): (AttemptId, Duration),
+        place: Place,
+        named: &Named,
+    ) {
         let now = self.context.env.now();
         let mut table = self.table();
+        if self.stays_far(&mut table, keys, (attempt, window), place, named) {
+            return;
+        }
         let Table {
             queues,
             watches,
             wishes,
+            ..
         } = &mut *table;
         let queue = queues.entry(keys.clone()).or_insert_with(|| Queue::new(now));
         queue.used = now;
@@ -278,24 +250,41 @@ impl Queues {
             && place.seen < from
         {
             self.context.signals.wake(attempt);
+        } else {
+            queue.named.retain(|_, name| !named.all.contains(&name.created));
+            let seen = place.seen;
+            let names = named
+                .keys
+                .iter()
+                .map(|&(attempt, created)| (attempt, Name { created, seen }));
+            queue.named.extend(names);
         }
         let free = queue.free.is_some();
-        for deleted in &missed {
-            self.tell(attempt, waiter, deleted, free);
+        for deleted in missed {
+            let then = queue.named.remove(&deleted.attempt).map(|name| name.created);
+            self.tell(attempt, &deleted, then, free, queue);
         }
     }
 
     /// It waits no longer, or has not begun to.
     pub(crate) fn leaves(&self, keys: &LockKeys, attempt: AttemptId) {
-        if let Some(queue) = self.table().queues.get_mut(keys) {
+        let mut table = self.table();
+        table.come_near(attempt);
+        if let Some(queue) = table.queues.get_mut(keys) {
             queue.waiters.remove(&attempt);
             queue.used = self.context.env.now();
+            if std::mem::take(&mut queue.crowded) {
+                table.end_watch(keys);
+            }
         }
     }
 
     /// Is it the turn of `attempt`, as far as we have been told? True when we have not.
     pub(crate) fn is_due(&self, keys: &LockKeys, attempt: AttemptId) -> bool {
         let table = self.table();
+        if table.far.contains_key(&attempt) {
+            return false;
+        }
         let waiter = table
             .queues
             .get(keys)
@@ -332,8 +321,14 @@ impl Queues {
         }
     }
 
-    /// The server says that a key is gone.
-    pub(crate) fn deleted(&self, keys: &LockKeys, deleted: &Deleted) {
+    /// A watch says that a key is gone.
+    pub(crate) fn heard(&self, id: WatchId, keys: &LockKeys, deleted: &Deleted) {
+        if !self.milestone_passed(id) {
+            self.deleted(keys, deleted);
+        }
+    }
+
+    fn deleted(&self, keys: &LockKeys, deleted: &Deleted) {
         let now = self.context.env.now();
         if self.attempts.holds(deleted.attempt) {
             // Somebody freed it by force.
@@ -343,11 +338,18 @@ impl Queues {
         let Some(queue) = table.queues.get_mut(keys) else {
             return;
         };
-        let next = match (&queue.free, deleted.held) {
-            // Somebody further behind gave up.
-            (Some(free), Some(false)) => free.first.is_none() || free.first == deleted.created,
-            (None, Some(false)) => false,
-            (_, Some(true) | None) => true,
+        let then = queue.named.remove(&deleted.attempt).map(|name| name.created);
+        let first = queue.named.values().map(|name| name.created).min();
+        let next = match (&queue.free, then) {
+            // Who held it, or was to claim it; or somebody further behind gave up.
+            (Some(free), Some(then)) => free.first.is_none_or(|seen| seen == then),
+            (None, Some(then)) => first.is_none_or(|first| then < first),
+            // Where all have names that come before ours, it came behind them.
+            (_, None) => queue.waiters.values().any(|waiter| {
+                waiter
+                    .place
+                    .is_none_or(|place| place.older.least() > queue.named_before(&place))
+            }),
         };
         if next {
             queue.free = Some(Free {
@@ -356,25 +358,38 @@ impl Queues {
             });
         }
         let free = queue.free.is_some();
+        let mut told = Vec::new();
         for (attempt, waiter) in &mut queue.waiters {
             match &mut waiter.missed {
-                Some(missed) => missed.push(deleted.clone()),
-                None => self.tell(*attempt, waiter, deleted, free),
+                Some(missed) => missed.push(*deleted),
+                None => told.push(*attempt),
             }
+        }
+        for attempt in told {
+            self.tell(attempt, deleted, then, free, queue);
         }
     }
 
-    fn tell(&self, attempt: AttemptId, waiter: &mut Waiter, deleted: &Deleted, free: bool) {
-        let Some(place) = &mut waiter.place else {
+    fn tell(&self, attempt: AttemptId, deleted: &Deleted, then: Option<i64>, free: bool, queue: &mut Queue) {
+        let Some(place) = queue.waiters.get(&attempt).and_then(|waiter| waiter.place) else {
             return;
         };
-        match place.hear(deleted, free) {
+        if deleted.attempt == attempt && deleted.at > place.seen {
+            return self.context.signals.wake(attempt);
+        }
+        let named = queue.named_before(&place);
+        let Some(Waiter {
+            window,
+            place: Some(place),
+            ..
+        }) = queue.waiters.get_mut(&attempt)
+        else {
+            return;
+        };
+        match place.hear(deleted.at, then, named, free) {
             Hint::Nothing => {}
             Hint::Ask => self.context.signals.wake(attempt),
-            Hint::StandBy(older) => self
-                .context
-                .signals
-                .wake_in(attempt, windows(waiter.window, older)),
+            Hint::StandBy(older) => self.context.signals.wake_in(attempt, windows(*window, older)),
         }
     }
 
@@ -386,6 +401,7 @@ impl Queues {
             queues,
             watches,
             wishes,
+            ..
         } = &mut *table;
         queues.retain(|_, queue| {
             let kept = !queue.waiters.is_empty() || now.since(queue.used) < LINGER;
@@ -404,12 +420,22 @@ impl Queues {
 }
 
 impl Queue {
+    /// How many of those before `place` have a name.
+    fn named_before(&self, place: &Place) -> usize {
+        self.named
+            .values()
+            .filter(|name| name.created < place.created)
+            .count()
+    }
+
     fn new(now: Instant) -> Self {
         Self {
             watch: Watch::No,
             waiters: HashMap::new(),
+            named: HashMap::new(),
             free: None,
             used: now,
+            crowded: false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The transactions, and what their answers say.
 
+use std::ops::Range;
+
 use etcd_client::{
     Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
@@ -7,7 +9,7 @@ use etcd_client::{
 use lockcore::{Error, ErrorKind, Result};
 
 use crate::keys::{self, LockKeys, State};
-use crate::queue::{Older, STAND_BY};
+use crate::queue::{Named, Older, STAND_BY};
 
 /// A key of a lock, as an answer showed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +54,19 @@ pub(crate) struct Look {
     /// asked for.
     pub(crate) before: Vec<Seen>,
     pub(crate) older: Older,
+    /// Who is older: the oldest of them, or for a key that was just created the youngest.
+    pub(crate) named: Named,
 }
 
 /// The answer to a request for the lock.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// It is held now, by a key that was created or claimed at this revision.
-    Taken(i64),
+    Taken {
+        revision: i64,
+        /// Nobody else has a key.
+        alone: bool,
+    },
     /// A key that waits was created at the revision of the look.
     Queued(Look),
     /// Nothing was written.
@@ -88,7 +96,17 @@ fn oldest(keys: &LockKeys) -> TxnOp {
     TxnOp::get(keys.start(), Some(options))
 }
 
-/// How many of the older keys an answer names: those that the asker may find dead.
+/// The last to come: the asker, and those right before it.
+fn latest(keys: &LockKeys) -> TxnOp {
+    let options = GetOptions::new()
+        .with_range(keys.end())
+        .with_sort(SortTarget::Create, SortOrder::Descend)
+        .with_limit(1 + NAMED)
+        .with_keys_only();
+    TxnOp::get(keys.start(), Some(options))
+}
+
+/// How many of the older keys an answer names: those that the asker may find dead, and whose end concerns it.
 #[expect(clippy::cast_possible_wrap, reason = "it is small")]
 const NAMED: i64 = STAND_BY as i64;
 
@@ -103,7 +121,7 @@ fn before(keys: &LockKeys, created: i64) -> TxnOp {
 }
 
 /// How many of the younger keys an answer names, to count those that are older.
-const YOUNGER: i64 = 128;
+const YOUNGER: i64 = 1024;
 
 fn behind(keys: &LockKeys, created: i64) -> TxnOp {
     let options = GetOptions::new()
@@ -134,7 +152,12 @@ pub(crate) fn try_take(keys: &LockKeys, mine: &str, holds: Stored<'_>) -> Txn {
 pub(crate) fn enqueue(keys: &LockKeys, mine: &str, holds: Stored<'_>, waits: Stored<'_>) -> Txn {
     let stand = Txn::new()
         .when([there(mine, 0)])
-        .and_then([put(mine, waits), TxnOp::get(mine, None), oldest(keys)])
+        .and_then([
+            put(mine, waits),
+            TxnOp::get(mine, None),
+            oldest(keys),
+            latest(keys),
+        ])
         .or_else([TxnOp::get(mine, None), oldest(keys)]);
     Txn::new()
         .when([nobody(keys)])
@@ -142,11 +165,29 @@ pub(crate) fn enqueue(keys: &LockKeys, mine: &str, holds: Stored<'_>, waits: Sto
         .or_else([TxnOp::txn(stand)])
 }
 
+/// How many keys there are, and nothing of them.
+fn how_many(keys: &LockKeys) -> TxnOp {
+    let options = GetOptions::new().with_range(keys.end()).with_count_only();
+    TxnOp::get(keys.start(), Some(options))
+}
+
 /// Claims the turn of the key that was created at `created`, if no key is older. Without anything to store it only looks.
-pub(crate) fn claim(keys: &LockKeys, mine: &str, created: i64, holds: Option<Stored<'_>>) -> Txn {
+/// With `count`, it tells whether somebody is behind.
+pub(crate) fn claim(
+    keys: &LockKeys,
+    mine: &str,
+    created: i64,
+    holds: Option<Stored<'_>>,
+    count: bool,
+) -> Txn {
     let first =
         Compare::create_revision(keys.start(), CompareOp::Greater, created - 1).with_range(keys.end());
-    let claimed: Vec<_> = holds.into_iter().map(|holds| put(mine, holds)).collect();
+    let count = count.then(|| how_many(keys));
+    let claimed: Vec<_> = holds
+        .map(|holds| put(mine, holds))
+        .into_iter()
+        .chain(count)
+        .collect();
     Txn::new()
         .when([there(mine, created), first])
         .and_then(claimed)
@@ -187,7 +228,10 @@ pub(crate) fn rewrite(seen: &Seen, stored: Stored<'_>) -> Txn {
 pub(crate) fn answer(response: &TxnResponse) -> Result<Answer> {
     let revision = revision(response)?;
     if response.succeeded() {
-        return Ok(Answer::Taken(revision));
+        return Ok(Answer::Taken {
+            revision,
+            alone: response.op_responses().iter().all(is_alone),
+        });
     }
     let operations = response.op_responses();
     match operations.as_slice() {
@@ -200,6 +244,14 @@ pub(crate) fn answer(response: &TxnResponse) -> Result<Answer> {
             })
         }
         operations => Ok(Answer::Refused(look(operations, revision)?)),
+    }
+}
+
+/// Does this part of a grant's answer say so? Whoever creates the first key is alone without asking.
+fn is_alone(part: &TxnOpResponse) -> bool {
+    match part {
+        TxnOpResponse::Get(get) => get.count() <= 1,
+        _ => true,
     }
 }
 
@@ -218,29 +270,54 @@ fn look(operations: &[TxnOpResponse], revision: i64) -> Result<Look> {
     let (mine, oldest) = (gets.next().ok_or_else(broken)?, gets.next().ok_or_else(broken)?);
     let first = |get: &GetResponse| get.kvs().first().map(Seen::from);
     let count = usize::try_from(oldest.count()).unwrap_or(0);
-    let (before, older) = match (gets.next(), gets.next()) {
-        (Some(before), behind) => {
+    let mine = first(mine);
+    let everybody_else = Older::Exactly(count.saturating_sub(1));
+    let (before, older, named) = match (gets.next(), gets.next()) {
+        (Some(before), Some(behind)) => {
             let named: Vec<_> = before.kvs().iter().map(Seen::from).collect();
-            let younger = behind
-                .filter(|behind| !behind.more())
-                .map(|behind| behind.kvs().len());
+            let younger = Some(behind.kvs().len()).filter(|_| !behind.more());
             let older = match (before.more(), younger) {
                 (false, _) => Older::Exactly(named.len()),
                 (true, Some(younger)) => Older::Exactly(count.saturating_sub(1 + younger)),
                 (true, None) => Older::AtLeast(named.len()),
             };
-            (named, older)
+            let names = names(before, mine.as_ref(), |last| 0..last + 1);
+            (named, older, names)
         }
-        _ => (Vec::new(), Older::Exactly(count.saturating_sub(1))),
+        (Some(latest), None) => {
+            let names = names(latest, mine.as_ref(), |last| last..i64::MAX);
+            (Vec::new(), everybody_else, names)
+        }
+        (None, _) => (Vec::new(), everybody_else, Named::default()),
     };
     Ok(Look {
         revision,
-        mine: first(mine),
+        mine,
         oldest: first(oldest),
         count,
         before,
         older,
+        named,
     })
+}
+
+/// Who of the keys of an answer is older than `mine`. Where the answer has `more`, it ends with the last of them.
+fn names(found: &GetResponse, mine: Option<&Seen>, all: impl Fn(i64) -> Range<i64>) -> Named {
+    let own = mine.map_or(i64::MAX, |mine| mine.created);
+    let keys: Vec<_> = found
+        .kvs()
+        .iter()
+        .filter(|key| key.create_revision() < own)
+        .filter_map(|key| Some((keys::parse(key.key())?.attempt, key.create_revision())))
+        .collect();
+    let all = match keys.last() {
+        Some((_, last)) if found.more() => all(*last),
+        _ => 0..own,
+    };
+    Named {
+        keys,
+        all: all.start..all.end.min(own),
+    }
 }
 
 fn broken() -> Error {

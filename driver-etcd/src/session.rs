@@ -9,7 +9,7 @@ use etcd_client::{GetOptions, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeep
 use lockcore::{AttemptId, DriverContext, Error, ErrorKind, Instant, OpenSession, Result, Supervisor};
 
 use crate::connection::{Connector, Failure, Link};
-use crate::keys::{self, LockKeys, ROOT};
+use crate::keys;
 use crate::queue::Queues;
 
 /// How much longer the server keeps a lease than its locks count on: a leader that was deposed and does not know it yet
@@ -179,7 +179,7 @@ impl Opener {
         let mut compared = lease.compared();
         let ttl = lasts(lease.granted);
         // What holds nothing can have left a ghost only.
-        let holds = !self.queues.attempts.held_by(lease.id, now).is_empty();
+        let holds = self.queues.attempts.is_held_by(lease.id, now);
         let pause = if compared.keys > MANY || !holds {
             ttl
         } else {
@@ -201,27 +201,34 @@ impl Opener {
     async fn reconcile(&self, link: &Link, lease: &SharedLease, now: Instant) -> Result<()> {
         let held = self.queues.attempts.held_by(lease.id, now);
         let options = LeaseTimeToLiveOptions::new().with_keys();
-        let keys = match link
+        let (mut there, mut ghosts) = (HashSet::with_capacity(held.len()), Vec::new());
+        let mut visit = |key: &[u8]| {
+            let Some(parsed) = keys::parse(key) else { return };
+            there.insert(parsed.attempt);
+            if !self.queues.attempts.is_known(parsed.attempt) {
+                tracing::debug!(attempt = %parsed.attempt, "removing what a late request left behind");
+                ghosts.push(key.to_vec());
+            }
+        };
+        match link
             .call(link.leases().time_to_live(lease.id, Some(options)))
             .await
         {
             // It is gone: the next keep-alive says so too.
             Ok(told) if told.ttl() < 0 => return Ok(()),
-            Ok(told) => told.keys().to_vec(),
-            Err(failure) if failure.is_too_long() => pages(link, lease.id, &held).await?,
-            Err(failure) => return Err(failure.into()),
-        };
-        lease.compared().keys = keys.len();
-        let mut there = HashSet::with_capacity(keys.len());
-        for key in keys {
-            let Some(parsed) = keys::parse(&key) else { continue };
-            there.insert(parsed.attempt);
-            if !self.queues.attempts.is_known(parsed.attempt) {
-                tracing::debug!(attempt = %parsed.attempt, "removing what a late request left behind");
-                link.call(link.kv().delete(key, None)).await?;
+            Ok(told) => told.keys().iter().for_each(|key| visit(key)),
+            Err(failure) if failure.is_too_long() => {
+                for folder in self.queues.attempts.folders_of(lease.id, now) {
+                    visit_pages(link, lease.id, &folder, &mut visit).await?;
+                }
             }
+            Err(failure) => return Err(failure.into()),
         }
-        for (attempt, _) in held {
+        lease.compared().keys = there.len();
+        for ghost in ghosts {
+            link.call(link.kv().delete(ghost, None)).await?;
+        }
+        for attempt in held {
             if !there.contains(&attempt) {
                 self.context.signals.wake(attempt);
             }
@@ -230,36 +237,25 @@ impl Opener {
     }
 }
 
-/// The keys of a lease that has too many for one reply.
-async fn pages(link: &Link, lease: i64, held: &[(AttemptId, LockKeys)]) -> Result<Vec<Vec<u8>>> {
-    let folders: HashSet<&str> = held.iter().filter_map(|(_, keys)| folder(keys)).collect();
-    let mut found = Vec::new();
-    for folder in folders {
-        let (mut from, end) = (
-            folder.as_bytes().to_vec(),
-            format!("{}0", folder.trim_end_matches('/')),
-        );
-        loop {
-            let options = GetOptions::new()
-                .with_range(end.clone())
-                .with_limit(PAGE)
-                .with_keys_only();
-            let page = link.call(link.kv().get(from, Some(options))).await?;
-            let ours = page.kvs().iter().filter(|found| found.lease() == lease);
-            found.extend(ours.map(|found| found.key().to_vec()));
-            let Some(last) = page.kvs().last().filter(|_| page.more()) else {
-                break;
-            };
-            from = [last.key(), &[0]].concat();
-        }
+/// Those keys in `folder` that hang on a lease which has too many for one reply.
+async fn visit_pages(link: &Link, lease: i64, folder: &str, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    let (mut from, end) = (
+        folder.as_bytes().to_vec(),
+        format!("{}0", folder.trim_end_matches('/')),
+    );
+    loop {
+        let options = GetOptions::new()
+            .with_range(end.clone())
+            .with_limit(PAGE)
+            .with_keys_only();
+        let page = link.call(link.kv().get(from, Some(options))).await?;
+        let ours = page.kvs().iter().filter(|found| found.lease() == lease);
+        ours.for_each(|found| visit(found.key()));
+        let Some(last) = page.kvs().last().filter(|_| page.more()) else {
+            return Ok(());
+        };
+        from = [last.key(), &[0]].concat();
     }
-    Ok(found)
-}
-
-/// The range of the namespace that a lock is in.
-fn folder(keys: &LockKeys) -> Option<&str> {
-    let namespace = keys.start().strip_prefix(ROOT)?.find('/')?;
-    keys.start().get(..=ROOT.len() + namespace)
 }
 
 /// Ends a lease; one that is gone is fine.
@@ -326,12 +322,5 @@ mod tests {
         assert_ne!(id(7, 3), id(7, 4));
         assert_ne!(id(7, 3), id(8, 3));
         assert!((0..1_000).all(|bits| id(bits << 60, 2) > 0));
-    }
-
-    #[test]
-    fn the_namespace_of_a_lock() {
-        let key = format!("{ROOT}shop/m/orders/{:032x}", 1);
-        let keys = keys::parse(key.as_bytes()).unwrap().keys;
-        assert_eq!(folder(&keys), Some("leasehold/1/shop/"));
     }
 }

@@ -13,7 +13,7 @@ use lockcore::DriverContext;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::keys::{self, State};
+use crate::keys;
 use crate::queue::{Deleted, Queues, WatchId, Wish};
 
 /// How often watches that nobody needs any more are looked for.
@@ -78,9 +78,15 @@ async fn grant(requests: &mut WatchRequestSender, wish: Wish) -> Result<(), etcd
             let options = WatchOptions::new()
                 .with_watch_id(id)
                 .with_range(keys.end())
-                .with_prev_key()
                 .with_filters([WatchFilterType::NoPut]);
             requests.watch(keys.start(), Some(options)).await
+        }
+        Wish::WatchKey(id, key, from) => {
+            let options = WatchOptions::new()
+                .with_watch_id(id)
+                .with_start_revision(from)
+                .with_filters([WatchFilterType::NoPut]);
+            requests.watch(key, Some(options)).await
         }
         Wish::Cancel(id) => requests.cancel(id).await,
     }
@@ -90,6 +96,10 @@ async fn grant(requests: &mut WatchRequestSender, wish: Wish) -> Result<(), etcd
 fn hear(queues: &Queues, response: &WatchResponse) -> bool {
     let id: WatchId = response.watch_id();
     if response.canceled() {
+        // The store has forgotten what was before, most likely.
+        if queues.milestone_passed(id) {
+            return true;
+        }
         // A login that has run out, most likely: a new connection logs in anew.
         let wanted = queues.is_wanted(id);
         if wanted {
@@ -110,14 +120,13 @@ fn hear(queues: &Queues, response: &WatchResponse) -> bool {
         let Some(parsed) = keys::parse(key.key()) else {
             continue;
         };
-        let before = event.prev_kv();
-        queues.deleted(
+        let at = key.mod_revision();
+        queues.heard(
+            id,
             &parsed.keys,
             &Deleted {
                 attempt: parsed.attempt,
-                at: key.mod_revision(),
-                created: before.map(etcd_client::KeyValue::create_revision),
-                held: before.map(|before| keys::state(before.value()) == State::Holds),
+                at,
             },
         );
     }

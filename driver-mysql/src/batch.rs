@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use lockcore::driver::{Acquired, Released};
-use lockcore::{AttemptId, Claim, Result, Together};
+use lockcore::{AttemptId, Batch, Claim, Result};
 use sqlx::mysql::MySqlRow;
 
 use crate::claims::{granted, key};
@@ -16,15 +16,12 @@ const FREES: &str = include_str!("sql/frees.sql");
 /// How many locks one script takes or frees. Its statements hold their rows to their ends.
 pub(crate) const MOST: usize = 64;
 
-/// Takes what is free. The rest is asked for alone.
+/// One script for many locks.
 #[derive(Debug)]
-pub(crate) struct Takes(pub(crate) Pool);
+pub(crate) struct Scripted(pub(crate) Pool);
 
-impl Together for Takes {
-    type Request = Claim;
-    type Answer = Acquired;
-
-    async fn send(&self, claims: &[Claim]) -> Result<Vec<Option<Acquired>>> {
+impl Batch for Scripted {
+    async fn take(&self, claims: &[Claim]) -> Result<Vec<Option<Acquired>>> {
         let keys: Vec<_> = claims.iter().map(|claim| key(&claim.resource)).collect();
         let mut rows = Vec::with_capacity(claims.len());
         for (key, claim) in keys.iter().zip(claims) {
@@ -56,17 +53,8 @@ impl Together for Takes {
         };
         Ok(claims.iter().map(answer).collect())
     }
-}
 
-/// Frees what nobody waits for. The rest is freed alone.
-#[derive(Debug)]
-pub(crate) struct Frees(pub(crate) Pool);
-
-impl Together for Frees {
-    type Request = Claim;
-    type Answer = Released;
-
-    async fn send(&self, claims: &[Claim]) -> Result<Vec<Option<Released>>> {
+    async fn free(&self, claims: &[Claim]) -> Result<Vec<Option<Released>>> {
         let keys: Vec<_> = claims.iter().map(|claim| key(&claim.resource)).collect();
         let keys = list(keys.iter().map(|key| Value::Bytes(key.as_bytes())));
         let attempts = list(claims.iter().map(|claim| Value::Attempt(claim.attempt)));

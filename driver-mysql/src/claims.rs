@@ -6,10 +6,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lockcore::driver::{Acquired, Busy, Grant, Intent, Occupant, Released};
-use lockcore::{AttemptId, Claim, Coalescer, DriverContext, Resource, Result, Supervisor, Token};
+use lockcore::{AttemptId, Batches, Claim, DriverContext, Resource, Result, Supervisor, Token};
 use sqlx::mysql::MySqlRow;
 
-use crate::batch::{Frees, MOST, Takes};
+use crate::batch::{MOST, Scripted};
 use crate::doorbell::{Bell, Hanger};
 use crate::pool::Pool;
 use crate::script::{Statement, Value, answer, fill, get, text};
@@ -18,6 +18,8 @@ use crate::sweep::Sweep;
 static TAKE: LazyLock<Statement> = LazyLock::new(|| Statement::new(include_str!("sql/take.sql")));
 static FREE: LazyLock<Statement> = LazyLock::new(|| Statement::new(include_str!("sql/free.sql")));
 const LOOK: &str = include_str!("sql/look.sql");
+const CLAIM: &str = include_str!("sql/claim.sql");
+const ENQUEUE: &str = include_str!("sql/enqueue.sql");
 const ACQUIRE: &str = include_str!("sql/acquire.sql");
 const RELEASE: &str = include_str!("sql/release.sql");
 
@@ -28,8 +30,7 @@ const STANDBY_SLACK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Leases {
     pub(crate) pool: Pool,
-    takes: Coalescer<Takes>,
-    frees: Coalescer<Frees>,
+    batches: Batches<Scripted>,
     pub(crate) context: DriverContext,
     pub(crate) bell: Arc<Bell>,
     /// Keeps the doorbell; `None` where waiters ask by themselves.
@@ -52,11 +53,9 @@ impl Leases {
         bell: Arc<Bell>,
         doorbell: Option<Supervisor<Hanger>>,
     ) -> Self {
-        // Either has half of the connections.
-        let slots = pool.limit() / 2;
+        let batch = Scripted(pool.clone());
         Self {
-            takes: Coalescer::new(context.env.clone(), Takes(pool.clone()), slots, MOST),
-            frees: Coalescer::new(context.env.clone(), Frees(pool.clone()), slots, MOST),
+            batches: Batches::over_connections(&context.env, batch, pool.limit(), MOST),
             pool,
             context,
             bell,
@@ -72,15 +71,11 @@ impl Leases {
             Intent::Wait { ticket } => (true, ticket),
             _ => (false, None),
         };
-        let acquired = match ticket {
-            // Who stands in the queue asks by itself.
-            Some(_) => self.ask(claim, &key, waits, ticket).await,
-            None => {
-                self.takes
-                    .call(|| claim.clone(), || self.take(claim, &key, waits))
-                    .await
-            }
+        let alone = async || match ticket {
+            Some(_) => self.come_back(claim, &key, ticket).await,
+            None => self.take(claim, &key, waits).await,
         };
+        let acquired = self.batches.acquire(claim, intent, alone).await;
         self.written(&key);
         acquired
     }
@@ -105,6 +100,26 @@ impl Leases {
             return Ok(acquired);
         }
         self.ask(claim, key, waits, None).await
+    }
+
+    /// Of one who stands in the queue: most likely its turn has come.
+    async fn come_back(&self, claim: &Claim, key: &str, ticket: Option<u64>) -> Result<Acquired> {
+        let values = [
+            ("key", Value::Bytes(key.as_bytes())),
+            ("me", Value::Attempt(claim.attempt)),
+            ("ttl", Value::Micros(claim.ttl)),
+            ("details", Value::Bytes(claim.details.as_bytes())),
+        ];
+        let replies = self.pool.run(fill(CLAIM, &values)).await?;
+        let token = replies
+            .iter()
+            .map(|reply| reply.last_insert_id)
+            .find(|id| *id > 0);
+        let Some(token) = token else {
+            return self.ask(claim, key, true, ticket).await;
+        };
+        self.contended(|held| held.insert(claim.attempt));
+        Ok(granted(token, claim.ttl, 0))
     }
 
     /// For a try that was refused: who holds the lock. `None` when nobody does.
@@ -139,25 +154,28 @@ impl Leases {
         if waits {
             self.bell.listen();
         }
-        let script = fill(
-            ACQUIRE,
-            &[
-                ("key", Value::Bytes(key.as_bytes())),
-                ("me", Value::Attempt(claim.attempt)),
-                ("ttl", Value::Micros(claim.ttl)),
-                ("details", Value::Bytes(claim.details.as_bytes())),
-                ("waits", Value::Number(waits.into())),
-                // One that no clock gave must leave room for those behind it.
-                (
-                    "ticket",
-                    ticket.map_or(Value::Null, |ticket| Value::Number(ticket.min(1 << 62))),
-                ),
-                ("life", Value::Micros(claim.waiter_ttl)),
-                ("spare", Value::Number(claim.spare_tokens.into())),
-                ("wake", name.as_deref().map_or(Value::Null, Value::Word)),
-            ],
-        );
-        let replies = self.pool.run(script).await?;
+        let values = [
+            ("key", Value::Bytes(key.as_bytes())),
+            ("me", Value::Attempt(claim.attempt)),
+            ("ttl", Value::Micros(claim.ttl)),
+            ("details", Value::Bytes(claim.details.as_bytes())),
+            ("waits", Value::Number(waits.into())),
+            // One that no clock gave must leave room for those behind it.
+            (
+                "ticket",
+                ticket.map_or(Value::Null, |ticket| Value::Number(ticket.min(1 << 62))),
+            ),
+            ("life", Value::Micros(claim.waiter_ttl)),
+            ("spare", Value::Number(claim.spare_tokens.into())),
+            ("wake", name.as_deref().map_or(Value::Null, Value::Word)),
+        ];
+        let mut replies = Vec::new();
+        if waits {
+            replies = self.pool.run(fill(ENQUEUE, &values)).await?;
+        }
+        if replies.iter().all(|reply| reply.rows.is_empty()) {
+            replies = self.pool.run(fill(ACQUIRE, &values)).await?;
+        }
         let row = answer(&replies)?;
         let left = get::<i64>(row, 2)?;
         let others = get::<i64>(row, 8)? == 1;
@@ -191,7 +209,7 @@ impl Leases {
         let released = if self.contended(|held| held.remove(&claim.attempt)) {
             self.give_up(&key, Some(claim.attempt), claim.claim_window).await
         } else {
-            self.frees.call(|| claim.clone(), || self.free(claim, &key)).await
+            self.batches.release(claim, || self.free(claim, &key)).await
         };
         self.written(&key);
         released
@@ -229,12 +247,12 @@ impl Leases {
         let replies = self.pool.run(script).await?;
         let row = answer(&replies)?;
         let mut after = String::new();
-        for column in 1..=3 {
-            if let Some(id) = get::<Option<u64>>(row, column)? {
+        for bell in text(row, 1)?.unwrap_or_default().split(',') {
+            if let Ok(id) = bell.parse::<u64>() {
                 write!(after, "KILL QUERY {id};").unwrap_or_default();
             }
         }
-        bury(&text(row, 4)?.unwrap_or_default(), &mut after);
+        bury(&text(row, 2)?.unwrap_or_default(), &mut after);
         if !after.is_empty() {
             // One that fails is made up for: a doorbell looks by itself every other second, and so do those who stand by.
             self.pool.try_run(after).await.ok();

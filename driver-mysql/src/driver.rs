@@ -144,8 +144,7 @@ impl MysqlDriver {
         F: Future<Output = Result<T>> + Send + 'static,
         T: Send + 'static,
     {
-        let done = self.opener.env.spawn(self.calls.track_future(call)).await;
-        done.map_err(|error| Error::new(ErrorKind::Internal, "a call failed").with_source(error))?
+        self.opener.env.to_the_end(self.calls.track_future(call)).await
     }
 }
 

@@ -58,6 +58,9 @@ pub fn session_lock_name(resource: &Resource) -> String {
     format!("lh:{name}")
 }
 
+/// How many requests for locks are under way at a time.
+const TURNS: usize = 8;
+
 /// What the server says of a connection that waits for a lock.
 const QUEUED: &str = "User lock";
 /// How often it is asked for that: a request that was just sent is there in a moment, unless its connection is gone.
@@ -96,6 +99,11 @@ impl Place {
         lock(&self.standing).clone()
     }
 
+    /// It waits for the lock, or has it.
+    fn is_there(&self) -> bool {
+        !matches!(self.standing(), Standing::Gone)
+    }
+
     pub(crate) fn stands(&self, standing: Standing) {
         *lock(&self.standing) = standing;
     }
@@ -109,6 +117,8 @@ pub(crate) struct Sessions {
     pub(crate) control: Pool,
     limit: usize,
     permits: Arc<Semaphore>,
+    /// So many ask for a lock at a time: what comes back after an outage shares connections rather than open one each.
+    turns: Semaphore,
     idle: Mutex<Vec<Idle>>,
     /// Idle connections are looked at.
     trimming: AtomicBool,
@@ -133,6 +143,7 @@ impl Sessions {
             context,
             limit,
             permits: Arc::new(Semaphore::new(limit)),
+            turns: Semaphore::new(TURNS),
             idle: Mutex::default(),
             trimming: AtomicBool::new(false),
             places: Mutex::default(),
@@ -146,7 +157,7 @@ impl Sessions {
                 Standing::Held(token, session) => return Ok(granted(token, session)),
                 // Its turn may have come meanwhile.
                 Standing::Waiting if self.state(&place).await?.is_some() => return Ok(answered(&place)),
-                _ => self.forget(claim.attempt),
+                _ => self.forget(claim.attempt, &place),
             }
         }
         // An earlier request of this attempt may have the lock, on a connection that was given up.
@@ -160,6 +171,7 @@ impl Sessions {
                 ),
             )
         })?;
+        let turn = self.turns.acquire().await;
         let mut idle = self.idle(claim.ttl).await?;
         let name = session_lock_name(&claim.resource);
         let request = match idle.wait {
@@ -181,14 +193,37 @@ impl Sessions {
             };
             let session = Session::new(&self.context.signals, sent, claim.ttl);
             let standing = Standing::Held(Token::new(token), session.clone());
-            self.keep(claim, name, idle.link, permit, standing);
+            self.keep(
+                claim,
+                name,
+                (idle.link, permit),
+                standing,
+                &mut lock(&self.places),
+            );
             return Ok(granted(Token::new(token), session));
         }
-        if !matches!(intent, Intent::Wait { .. }) {
-            self.put(idle.link, idle.wait);
-            return Ok(Acquired::Busy(Busy::default()));
-        }
-        let place = self.keep(claim, name, idle.link, permit, Standing::Waiting);
+        drop(turn);
+        let place = {
+            let mut places = lock(&self.places);
+            // By an earlier request of this attempt, whose answer came too late.
+            let earlier = places
+                .get(&claim.attempt)
+                .filter(|place| place.is_there())
+                .cloned();
+            match earlier {
+                None if matches!(intent, Intent::Wait { .. }) => {
+                    let connection = (idle.link, permit);
+                    self.keep(claim, name, connection, Standing::Waiting, &mut places)
+                }
+                earlier => {
+                    drop(places);
+                    self.put(idle.link, idle.wait);
+                    return Ok(
+                        earlier.map_or_else(|| Acquired::Busy(Busy::default()), |place| answered(&place))
+                    );
+                }
+            }
+        };
         // It is not in the queue before the server has heard of it.
         for _ in 0..LOOKS {
             if !matches!(place.standing(), Standing::Waiting)
@@ -331,9 +366,9 @@ impl Sessions {
         self: &Arc<Self>,
         claim: &Claim,
         name: String,
-        link: Link,
-        permit: OwnedSemaphorePermit,
+        (link, permit): (Link, OwnedSemaphorePermit),
         standing: Standing,
+        places: &mut HashMap<AttemptId, Arc<Place>>,
     ) -> Arc<Place> {
         let (commands, heard) = mpsc::unbounded_channel();
         let place = Arc::new(Place {
@@ -341,7 +376,11 @@ impl Sessions {
             standing: Mutex::new(standing),
             commands,
         });
-        lock(&self.places).insert(claim.attempt, Arc::clone(&place));
+        let earlier = places.insert(claim.attempt, Arc::clone(&place));
+        // The server has given to this connection what another one had.
+        if let Some(Standing::Held(_, session)) = earlier.map(|earlier| earlier.standing()) {
+            session.end();
+        }
         let keeper = Keeper {
             sessions: Arc::clone(self),
             claim: claim.clone(),
@@ -357,8 +396,15 @@ impl Sessions {
         place
     }
 
-    fn forget(&self, attempt: AttemptId) {
-        lock(&self.places).remove(&attempt);
+    /// Unless another request of the attempt has one of its own by now.
+    fn forget(&self, attempt: AttemptId, place: &Arc<Place>) {
+        let mut places = lock(&self.places);
+        if places
+            .get(&attempt)
+            .is_some_and(|current| Arc::ptr_eq(current, place))
+        {
+            places.remove(&attempt);
+        }
     }
 
     /// What the server does for the connection of one that waits; `None` when it has it no more, which it does not say by

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use lockcore::driver::{Acquired, Grant, Released};
-use lockcore::{AttemptId, Claim, Result, Together};
+use lockcore::{AttemptId, Batch, Claim, Result};
 use sqlx::postgres::PgRow;
 
 use crate::claims::{get, key, micros, token_of};
@@ -14,19 +14,17 @@ use crate::pool::{Pool, Statement, statement};
 /// How many locks one statement takes or frees. The statement holds their rows to its end.
 pub(crate) const MOST: usize = 64;
 
-/// Takes what is free. The rest is asked for alone.
+/// One statement for many locks.
 #[derive(Debug)]
-pub(crate) struct Takes {
+pub(crate) struct Batched {
     pub(crate) pool: Arc<Pool>,
-    pub(crate) statement: Arc<str>,
+    pub(crate) take: Arc<str>,
+    pub(crate) free: Arc<str>,
     pub(crate) wake: Arc<AtomicI64>,
 }
 
-impl Together for Takes {
-    type Request = Claim;
-    type Answer = Acquired;
-
-    async fn send(&self, claims: &[Claim]) -> Result<Vec<Option<Acquired>>> {
+impl Batch for Batched {
+    async fn take(&self, claims: &[Claim]) -> Result<Vec<Option<Acquired>>> {
         let (mut keys, mut attempts, mut ttls, mut details, mut spare) =
             (vec![], vec![], vec![], vec![], vec![]);
         for claim in claims {
@@ -38,7 +36,7 @@ impl Together for Takes {
         }
         let wake = Some(self.wake.load(Ordering::Acquire)).filter(|wake| *wake != 0);
         let statement = || {
-            statement(&self.statement)
+            statement(&self.take)
                 .bind(&keys)
                 .bind(&attempts)
                 .bind(&ttls)
@@ -54,23 +52,11 @@ impl Together for Takes {
         };
         Ok(claims.iter().map(granted).collect())
     }
-}
 
-/// Frees what nobody waits for. The rest is freed alone.
-#[derive(Debug)]
-pub(crate) struct Frees {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) statement: Arc<str>,
-}
-
-impl Together for Frees {
-    type Request = Claim;
-    type Answer = Released;
-
-    async fn send(&self, claims: &[Claim]) -> Result<Vec<Option<Released>>> {
+    async fn free(&self, claims: &[Claim]) -> Result<Vec<Option<Released>>> {
         let keys: Vec<_> = claims.iter().map(|claim| key(&claim.resource)).collect();
         let attempts: Vec<_> = claims.iter().map(|claim| claim.attempt.to_hex()).collect();
-        let statement = || statement(&self.statement).bind(&keys).bind(&attempts);
+        let statement = || statement(&self.free).bind(&keys).bind(&attempts);
         let was_held = |row: &PgRow| {
             Ok(match get(row, "was_held")? {
                 true => Released::Released,

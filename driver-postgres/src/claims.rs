@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lockcore::driver::{Acquired, Busy, Grant, Intent, Lease, Occupant, Released, Renewal};
-use lockcore::{AttemptId, Claim, Coalescer, DriverContext, Error, ErrorKind, Resource, Result, Token};
+use lockcore::{AttemptId, Batches, Claim, DriverContext, Error, ErrorKind, Resource, Result, Token};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use crate::batch::{Frees, Takes};
+use crate::batch::Batched;
 use crate::error::classify;
 use crate::pool::{Pool, statement};
 use crate::push::hear;
@@ -55,8 +55,7 @@ impl Statements {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
-    pub(crate) takes: Coalescer<Takes>,
-    pub(crate) frees: Coalescer<Frees>,
+    pub(crate) batches: Batches<Batched>,
     pub(crate) statements: Statements,
     pub(crate) context: DriverContext,
     /// The number of our listener; 0 while it is down.
@@ -85,11 +84,7 @@ impl Shared {
             _ => (false, None),
         };
         let alone = || self.ask(claim, waits, ticket);
-        let acquired = match ticket {
-            // Who stands in the queue asks by itself.
-            Some(_) => alone().await,
-            None => self.takes.call(|| claim.clone(), alone).await,
-        };
+        let acquired = self.batches.acquire(claim, intent, alone).await;
         self.count_for_sweep();
         acquired
     }
@@ -136,7 +131,7 @@ impl Shared {
     pub(crate) async fn release(self: &Arc<Self>, claim: &Claim) -> Result<Released> {
         let (key, attempt) = (key(&claim.resource), claim.attempt.to_hex());
         let alone = || self.give_up(&key, &attempt, claim.claim_window, false);
-        self.frees.call(|| claim.clone(), alone).await
+        self.batches.release(claim, alone).await
     }
 
     /// Frees what `attempt` has, or with `force` what anybody holds.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::{
-    Capabilities, Claim, Coalescer, DEFAULT_CLAIM_WINDOW, Driver, DriverContext, Error, ErrorKind, Namespace,
-    Resource, Result, Supervisor, WakeUp,
+    Batches, Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Driver, DriverContext, Namespace, Resource, Result,
+    Supervisor, WakeUp,
 };
 
-use crate::batch::{Frees, MOST, Takes};
+use crate::batch::{Batched, MOST};
 use crate::claims::{Shared, Statements, key};
 use crate::config::PostgresConfig;
 use crate::driver::{CAPABILITIES, only_mutexes};
@@ -36,21 +36,16 @@ impl LeaseDriver {
         let access = Arc::new(Access::new(config, context.env.clone()));
         let pool = Arc::new(Pool::new(Arc::clone(&access), access.config.connections));
         let wake = Arc::<AtomicI64>::default();
-        let takes = Takes {
+        let batch = Batched {
             pool: Arc::clone(&pool),
-            statement: Arc::clone(&statements.take),
+            take: Arc::clone(&statements.take),
+            free: Arc::clone(&statements.free),
             wake: Arc::clone(&wake),
         };
-        let frees = Frees {
-            pool: Arc::clone(&pool),
-            statement: Arc::clone(&statements.free),
-        };
-        // Either has half of the connections.
-        let slots = access.config.connections / 2;
+        let connections = access.config.connections;
         let shared = Arc::new(Shared {
             pool: Arc::clone(&pool),
-            takes: Coalescer::new(context.env.clone(), takes, slots, MOST),
-            frees: Coalescer::new(context.env.clone(), frees, slots, MOST),
+            batches: Batches::over_connections(&context.env, batch, connections, MOST),
             statements,
             context: context.clone(),
             wake: Arc::clone(&wake),
@@ -89,10 +84,7 @@ impl LeaseDriver {
     /// connection in the middle of an answer would be of no more use.
     async fn call<T: Send + 'static>(&self, call: impl AsyncCall<T>) -> Result<T> {
         let shared = Arc::clone(&self.shared);
-        let task = self.shared.context.env.spawn(call(shared));
-        task.await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Internal, "a request failed").with_source(error))
-        })
+        self.shared.context.env.to_the_end(call(shared)).await
     }
 }
 

@@ -56,8 +56,8 @@ impl Statements {
     fn new(schema: &str) -> Self {
         let fill = |sql: &str| Arc::from(sql.replace("{schema}", &quoted(schema)));
         Self {
-            acquire: fill("SELECT * FROM {schema}.session_acquire($1, $2, $3, $4, $5, $6, $7, $8)"),
-            release: fill("SELECT {schema}.session_release($1, $2)"),
+            acquire: fill("SELECT * FROM {schema}.session_acquire($1, $2, $3, $4, $5, $6, $7)"),
+            release: fill("SELECT {schema}.session_release($1, $2, $3)"),
             alive: fill("SELECT 1"),
             // Who is granted the lock and does not come for it loses it with its connection.
             wait: fill(
@@ -154,15 +154,13 @@ impl SessionDriver {
         F: Future<Output = Result<T>> + Send + 'static,
         T: Send + 'static,
     {
-        let task = self.sessions.context.env.spawn(call(Arc::clone(&self.sessions)));
-        task.await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Internal, "a request failed").with_source(error))
-        })
+        let sessions = Arc::clone(&self.sessions);
+        self.sessions.context.env.to_the_end(call(sessions)).await
     }
 }
 
 impl Sessions {
-    fn acquire_statement<'q>(&'q self, claim: &Claim, waits: bool, has: bool) -> Statement<'q> {
+    fn acquire_statement<'q>(&'q self, claim: &Claim, has: bool) -> Statement<'q> {
         let wake = Some(self.wake.load(Ordering::Acquire)).filter(|wake| *wake != 0);
         statement(&self.statements.acquire)
             .bind(key(&claim.resource))
@@ -170,7 +168,6 @@ impl Sessions {
             .bind(micros(claim.ttl))
             .bind(claim.details.as_bytes().to_vec())
             .bind(wake)
-            .bind(waits)
             .bind(has)
             .bind(i64::from(claim.spare_tokens))
     }
@@ -202,21 +199,21 @@ impl Sessions {
                 }
                 // What is left of it would stand in the queue for nothing.
                 self.leave(waiting).await;
-                self.begin(&claim, waits).await?
+                self.begin(&claim).await?
             }
             State::Waiting(waiting) => match waiting.into_lane() {
                 Some(mut lane) => {
                     let sent = self.context.env.now();
-                    let claimed = lane.ask(&self.access, self.acquire_statement(&claim, waits, true));
+                    let claimed = lane.ask(&self.access, self.acquire_statement(&claim, true));
                     match claimed.await {
                         Ok(rows) => (lane, rows, sent),
                         // The turn was missed, or the connection broke: a new place.
-                        Err(_) => self.begin(&claim, waits).await?,
+                        Err(_) => self.begin(&claim).await?,
                     }
                 }
-                None => self.begin(&claim, waits).await?,
+                None => self.begin(&claim).await?,
             },
-            _ => self.begin(&claim, waits).await?,
+            _ => self.begin(&claim).await?,
         };
         let row = only(&rows)?;
         match get::<&str>(row, "outcome")? {
@@ -270,7 +267,7 @@ impl Sessions {
     }
 
     /// Asks for the lock on a connection that nobody uses.
-    async fn begin(&self, claim: &Claim, waits: bool) -> Result<(Lane, Vec<PgRow>, Instant)> {
+    async fn begin(&self, claim: &Claim) -> Result<(Lane, Vec<PgRow>, Instant)> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Error::new(
                 ErrorKind::Unavailable,
@@ -286,10 +283,7 @@ impl Sessions {
         if let Some(mut lane) = idle {
             lane.place = Some(place);
             let sent = self.context.env.now();
-            match lane
-                .ask(&self.access, self.acquire_statement(claim, waits, false))
-                .await
-            {
+            match lane.ask(&self.access, self.acquire_statement(claim, false)).await {
                 Ok(rows) => return Ok((lane, rows, sent)),
                 Err(failed) if failed.cut => {}
                 Err(failed) => return Err(failed.into()),
@@ -297,21 +291,20 @@ impl Sessions {
             // Others that were idle have most likely ended too.
             self.idle().clear();
             let place = lane.place.take();
-            return self.fresh(claim, waits, place).await;
+            return self.fresh(claim, place).await;
         }
-        self.fresh(claim, waits, Some(place)).await
+        self.fresh(claim, Some(place)).await
     }
 
     async fn fresh(
         &self,
         claim: &Claim,
-        waits: bool,
         place: Option<tokio::sync::OwnedSemaphorePermit>,
     ) -> Result<(Lane, Vec<PgRow>, Instant)> {
         let mut lane = Lane::open(&self.access, place).await?;
         let sent = self.context.env.now();
         let rows = lane
-            .ask(&self.access, self.acquire_statement(claim, waits, false))
+            .ask(&self.access, self.acquire_statement(claim, false))
             .await?;
         Ok((lane, rows, sent))
     }
@@ -400,7 +393,7 @@ fn busy(row: &PgRow, waits: bool) -> Result<Busy> {
         busy = busy.held_by(Some(occupant(row)?));
     }
     if waits {
-        busy = busy.queued(count(get::<Option<i64>>(row, "ahead")?.unwrap_or(0)), None);
+        busy = busy.queued(0, None);
     }
     Ok(busy)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockcore::driver::{Acquired, Released};
-use lockcore::{Claim, ErrorKind, Result, Together};
+use lockcore::{Batch, Claim, ErrorKind, Result};
 use redis::{Cmd, Value};
 
 use crate::calls::Calls;
@@ -17,15 +17,12 @@ pub(crate) const ALONE: usize = 2;
 /// How many locks one script takes or frees: it holds up the server's other clients for half a millisecond.
 pub(crate) const MOST: usize = 64;
 
-/// Takes what is free. The rest is asked for alone.
+/// One script for many locks.
 #[derive(Debug)]
-pub(crate) struct Takes(pub(crate) Arc<Calls>);
+pub(crate) struct Scripted(pub(crate) Arc<Calls>);
 
-impl Together for Takes {
-    type Request = Claim;
-    type Answer = Acquired;
-
-    async fn send(&self, claims: &[Claim]) -> Result<Vec<Option<Acquired>>> {
+impl Batch for Scripted {
+    async fn take(&self, claims: &[Claim]) -> Result<Vec<Option<Acquired>>> {
         let arguments = |call: &mut Cmd| {
             call.arg(3 * claims.len());
             for claim in claims {
@@ -43,17 +40,8 @@ impl Together for Takes {
         let answer = |(at, claim)| reply::taken(&reply, at, claim);
         Ok(claims.iter().enumerate().map(answer).collect())
     }
-}
 
-/// Frees what nobody waits for. The rest is freed alone.
-#[derive(Debug)]
-pub(crate) struct Frees(pub(crate) Arc<Calls>);
-
-impl Together for Frees {
-    type Request = Claim;
-    type Answer = Released;
-
-    async fn send(&self, claims: &[Claim]) -> Result<Vec<Option<Released>>> {
+    async fn free(&self, claims: &[Claim]) -> Result<Vec<Option<Released>>> {
         let arguments = |call: &mut Cmd| {
             call.arg(2 * claims.len());
             for claim in claims {

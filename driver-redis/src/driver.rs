@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::{
-    Capabilities, Claim, Coalescer, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Error, ErrorKind,
+    Batches, Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Error, ErrorKind,
     Kind, Namespace, Resource, Result, Supervisor,
 };
 use redis::{Client, Cmd, cmd};
 
-use crate::batch::{ALONE, Frees, MOST, Takes};
+use crate::batch::{ALONE, MOST, Scripted};
 use crate::calls::Calls;
 use crate::config::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_QUEUE, RedisConfig};
 use crate::connection::Connector;
@@ -34,8 +34,7 @@ const PAGE: usize = 500;
 #[derive(Debug)]
 pub struct RedisDriver {
     calls: Arc<Calls>,
-    takes: Coalescer<Takes>,
-    frees: Coalescer<Frees>,
+    batches: Batches<Scripted>,
     queue: usize,
     /// Whether we log in with a password, where we know.
     password: Option<bool>,
@@ -95,10 +94,9 @@ impl RedisDriver {
             scripts,
             channel,
         });
-        let (takes, frees) = (Takes(Arc::clone(&calls)), Frees(Arc::clone(&calls)));
+        let batch = Scripted(Arc::clone(&calls));
         Ok(Self {
-            takes: Coalescer::pipelined(context.env.clone(), takes, ALONE, MOST),
-            frees: Coalescer::pipelined(context.env, frees, ALONE, MOST),
+            batches: Batches::pipelined(&context.env, batch, ALONE, MOST),
             calls,
             queue: limits.queue,
             password,
@@ -184,20 +182,14 @@ impl Driver for RedisDriver {
 
     async fn acquire(&self, claim: &Claim, intent: Intent) -> Result<Acquired> {
         refuse_others(claim.resource.kind())?;
-        match intent {
-            // Who stands in the queue asks by itself.
-            Intent::Wait { ticket: Some(_) } => self.ask(claim, intent).await,
-            _ => {
-                self.takes
-                    .call(|| claim.clone(), || self.ask(claim, intent))
-                    .await
-            }
-        }
+        self.batches
+            .acquire(claim, intent, || self.ask(claim, intent))
+            .await
     }
 
     async fn release(&self, claim: &Claim) -> Result<Released> {
         refuse_others(claim.resource.kind())?;
-        self.frees.call(|| claim.clone(), || self.give_up(claim)).await
+        self.batches.release(claim, || self.give_up(claim)).await
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {
@@ -206,8 +198,10 @@ impl Driver for RedisDriver {
         }
         let arguments = |call: &mut Cmd| {
             call.arg(leases.len());
+            let mut keys = Keys::default();
             for lease in leases {
-                call.arg(Keys::new(&lease.claim.resource).lease());
+                keys.set(&lease.claim.resource);
+                call.arg(keys.lease());
             }
             for lease in leases {
                 call.arg(lease.claim.attempt.to_hex()).arg(millis(lease.ttl));

@@ -13,6 +13,7 @@ const LEASE: &str = "}:L";
 const READABLE: usize = 100;
 
 /// The four keys of a lock, in one slot: see `scripts/offer.lua`.
+#[derive(Default)]
 pub(crate) struct Keys(String);
 
 impl Keys {
@@ -22,8 +23,20 @@ impl Keys {
 
     /// As stored: `key` is a [`Resource::key`].
     pub(crate) fn from_parts(namespace: &Namespace, kind: Kind, key: &str) -> Self {
-        let namespace = namespace.key();
-        let mut base = String::with_capacity(LAYOUT.len() + namespace.len() + key.len() + 8);
+        let mut keys = Self::default();
+        keys.set_parts(namespace, kind, key);
+        keys
+    }
+
+    /// Those of another lock, where those of this one are.
+    pub(crate) fn set(&mut self, resource: &Resource) {
+        self.set_parts(resource.namespace(), resource.kind(), resource.key());
+    }
+
+    fn set_parts(&mut self, namespace: &Namespace, kind: Kind, key: &str) {
+        let (Self(base), namespace) = (self, namespace.key());
+        base.clear();
+        base.reserve(LAYOUT.len() + namespace.len() + key.len() + 8);
         for part in [LAYOUT, ":", namespace, ":"] {
             base.push_str(part);
         }
@@ -31,7 +44,6 @@ impl Keys {
         for part in [":{", key, LEASE] {
             base.push_str(part);
         }
-        Self(base)
     }
 
     /// The lease key.

@@ -97,10 +97,10 @@ pub(crate) fn freed(reply: &Value) -> Result<(bool, bool)> {
     }
 }
 
-/// One flag for each of `count` leases.
+/// One digit for each of `count` leases.
 pub(crate) fn renewed(reply: &Value, count: usize) -> Result<impl Iterator<Item = bool>> {
-    match array(reply) {
-        Some(flags) if flags.len() == count => Ok(flags.iter().map(|flag| int(flag) == Some(1))),
+    match text(reply) {
+        Some(flags) if flags.len() == count => Ok(flags.bytes().map(|flag| flag == b'1')),
         _ => Err(unexpected("renew")),
     }
 }

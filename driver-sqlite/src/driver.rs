@@ -1,14 +1,12 @@
 //! The driver: claims, leases, looks.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lockcore::driver::{Acquired, Inspection, Intent, Lease, Listed, Released, Renewal};
 use lockcore::{
-    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Env, Error, ErrorKind,
+    Capabilities, Claim, DEFAULT_CLAIM_WINDOW, Diagnosis, Driver, DriverContext, Error, ErrorKind,
     ExpiryClock, Kind, Namespace, Resource, Result, WakeUp,
 };
 
@@ -71,17 +69,14 @@ impl SqliteDriver {
         })
     }
 
-    /// Runs `call` to its end even if the caller goes away: a release that follows must not overtake it.
-    fn call<T, F>(&self, call: impl FnOnce(Arc<Shared>) -> F) -> ToTheEnd<T>
+    /// Runs `call` to its end: one that nobody polls would keep the connection from all others, and from renewals.
+    async fn call<T, F>(&self, call: impl FnOnce(Arc<Shared>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: Send + 'static,
     {
-        ToTheEnd {
-            env: self.shared.context.env.clone(),
-            call: Some(Box::pin(call(Arc::clone(&self.shared)))),
-            begun: false,
-        }
+        let shared = Arc::clone(&self.shared);
+        self.shared.context.env.to_the_end(call(shared)).await
     }
 }
 
@@ -162,43 +157,5 @@ impl Driver for SqliteDriver {
         self.shared.wake.close();
         self.call(|shared| async move { shared.database.close().await })
             .await
-    }
-}
-
-type Call<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
-
-/// A call that goes on as a task when it is dropped midway.
-struct ToTheEnd<T: Send + 'static> {
-    env: Env,
-    call: Option<Call<T>>,
-    begun: bool,
-}
-
-impl<T: Send + 'static> Future for ToTheEnd<T> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.begun = true;
-        let Some(call) = &mut self.call else {
-            return Poll::Ready(Err(Error::new(
-                ErrorKind::Internal,
-                "a call was polled after its end",
-            )));
-        };
-        let answer = call.as_mut().poll(context);
-        if answer.is_ready() {
-            self.call = None;
-        }
-        answer
-    }
-}
-
-impl<T: Send + 'static> Drop for ToTheEnd<T> {
-    fn drop(&mut self) {
-        if self.begun
-            && let Some(call) = self.call.take()
-        {
-            self.env.spawn(call);
-        }
     }
 }

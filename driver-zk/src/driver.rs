@@ -1,5 +1,6 @@
 //! The driver: sessions, and nodes that live by them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -156,7 +157,7 @@ impl ZkDriver {
         state.stage = Stage::Unknown;
         if let (Some(session), Some(node), false) = (&state.session, node, over) {
             let client = session.handle().client()?;
-            return match client.delete(&format!("{lock}/{}", node.name), None).await {
+            return match client.delete(&node.path, None).await {
                 Ok(()) if held => Ok(Released::Released),
                 Ok(()) | Err(ZkError::NoNode) => Ok(Released::NotHeld),
                 Err(error) => {
@@ -254,7 +255,6 @@ impl Driver for ZkDriver {
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>> {
         let mut looks = Vec::with_capacity(leases.len());
         for lease in leases {
-            let lock = self.layout.lock(&lease.claim.resource)?;
             looks.push(match self.places.get(lease.claim.attempt) {
                 Some(place) => match (&*place.lock().await, self.now()) {
                     (state, now) if state.is_over(now) => None,
@@ -266,7 +266,7 @@ impl Driver for ZkDriver {
                         _,
                     ) => {
                         let client = session.handle().client()?;
-                        let path = format!("{lock}/{}", node.name);
+                        let path = Arc::clone(&node.path);
                         Some(async move { client.check_stat(&path).await })
                     }
                     _ => None,

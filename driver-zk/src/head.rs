@@ -63,8 +63,14 @@ impl Head {
         // When it was created or, having waited, when it claimed its turn.
         let since = u64::try_from(self.stat.mtime).ok();
         let since = since.map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
-        let token = Token::new(u64::try_from(self.stat.czxid).unwrap_or_default());
+        let token = token(&self.stat).unwrap_or(Token::new(u64::MAX));
         Occupant::new(self.details.as_str(), token)
             .since(since.filter(|since| *since > SystemTime::UNIX_EPOCH))
     }
+}
+
+/// That of the transaction that created the node, whose number has the epoch of the leader in its upper half.
+pub(crate) fn token(stat: &Stat) -> Option<Token> {
+    let created = u64::try_from(stat.czxid).ok().filter(|_| !stat.is_invalid())?;
+    Token::of_revision(created)
 }

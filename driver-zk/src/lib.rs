@@ -5,8 +5,8 @@
 //! # Protocol
 //! A lock is a container node, `<root>/leasehold/1/<namespace>/m/<name>`, and its contenders are ephemeral sequential
 //! nodes in it, called `_c_<attempt>-lock-<number>` as those of Curator's `InterProcessMutex`. They live by the session
-//! that all locks of one TTL share. The token is the transaction that created the contender (`czxid`): it grows over
-//! release, expiry, deletion and restart, and is lost with the data directory only.
+//! that all locks of one TTL share. The token is the transaction that created the contender (`czxid`), times 256 with room
+//! for spare ones: it grows over release, expiry, deletion and restart, and is lost with the data directory only.
 //!
 //! - **Acquire** creates the contender and lists the queue, sent at once: one round trip and one write. Who was the first
 //!   when it was created holds the lock.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lockcore::{AttemptId, Claim, DriverContext, Instant, PooledSession};
+use lockcore::{AttemptId, Claim, DriverContext, Instant, PooledSession, Token};
 
 use crate::layout::Mark;
 use crate::session::Link;
@@ -56,18 +56,25 @@ pub(crate) enum Stage {
     /// A request for one was sent, and nobody knows what became of it.
     Unknown,
     /// It has one, and is not known to hold.
-    Queued(Queued),
+    Queued(Box<Queued>),
     Held(Node),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
-    pub(crate) name: String,
-    /// Its `czxid`.
-    pub(crate) token: u64,
+    /// Of all that a process holds there is one.
+    pub(crate) path: Arc<str>,
+    /// That of its `czxid`.
+    pub(crate) token: Token,
     /// Of its data, which changes with the mark.
     pub(crate) version: i32,
     pub(crate) mark: Mark,
+}
+
+impl Node {
+    pub(crate) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 #[derive(Debug)]
@@ -81,13 +88,13 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
-    pub(crate) fn new(node: Node, context: &DriverContext, claim: &Claim) -> Self {
-        Self {
+    pub(crate) fn stage(node: Node, context: &DriverContext, claim: &Claim) -> Stage {
+        Stage::Queued(Box::new(Self {
             node,
             first_seen: None,
             view: Arc::new(View::new(context, claim)),
             watches: Watches::default(),
-        }
+        }))
     }
 }
 

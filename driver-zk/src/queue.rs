@@ -1,15 +1,16 @@
 //! The way to a lock: stand in the queue, wait for the turn, claim it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use lockcore::driver::{Acquired, Busy, Grant, Intent, Occupant};
-use lockcore::{Claim, Error, ErrorKind, Result, Token};
+use lockcore::{Claim, Error, ErrorKind, Result};
 use zookeeper_client::{Client, CreateMode, Error as ZkError, Stat};
 
 use crate::driver::ZkDriver;
 use crate::error::{ends_session, from_client, is_uncertain};
-use crate::head::Head;
+use crate::head::{Head, token};
 use crate::layout::{Mark, in_order, prefix};
 use crate::place::{Node, Queued, Session, Stage, State};
 use crate::view::LOOK_AHEAD;
@@ -78,16 +79,16 @@ impl Acquire<'_> {
             }
             Err(error) => return Err(self.failed(state, error)),
         };
-        let Some(token) = u64::try_from(stat.czxid).ok().filter(|_| !stat.is_invalid()) else {
+        let Some(token) = token(&stat) else {
             return Err(from_client(ZkError::Unimplemented));
         };
         let node = Node {
-            name: format!("{}{number}", prefix(self.claim.attempt)),
+            path: format!("{}/{}{number}", self.lock, prefix(self.claim.attempt)).into(),
             token,
             version: 0,
             mark: Mark::New,
         };
-        state.stage = Stage::Queued(Queued::new(node, &self.driver.context, self.claim));
+        state.stage = Queued::stage(node, &self.driver.context, self.claim);
         let (children, parent) = listed.map_err(|error| self.failed(state, error))?;
         // Nothing has changed since it was created: whoever is the first now was it then.
         let unchanged = parent.pzxid == stat.czxid;
@@ -136,7 +137,7 @@ impl Acquire<'_> {
             state.stage = Stage::Unknown;
             return Ok(Step::Again);
         }
-        let Some(ahead) = queue.iter().position(|name| *name == queued.node.name) else {
+        let Some(ahead) = queue.iter().position(|name| *name == queued.node.name()) else {
             // Somebody has removed it: it stands in the queue anew.
             state.forget_node(self.claim.attempt);
             return Ok(Step::Again);
@@ -144,7 +145,7 @@ impl Acquire<'_> {
         if ahead == 0 {
             if unchanged && queued.node.mark == Mark::New {
                 let node = queued.node.clone();
-                return Ok(self.hold(state, node));
+                return Ok(self.hold(state, node, queue.len() == 1));
             }
             return self.take_turn(state, client).await;
         }
@@ -161,14 +162,14 @@ impl Acquire<'_> {
         self.stand(state, client, &queue[..ahead]).await
     }
 
-    pub(crate) fn hold(&self, state: &mut State, node: Node) -> Step {
+    /// While it is the only one, what is spare of its tokens is used by this process.
+    pub(crate) fn hold(&self, state: &mut State, node: Node, alone: bool) -> Step {
         let Some(session) = &state.session else {
             return Step::Again;
         };
-        session
-            .handle()
-            .hold(self.claim.attempt, format!("{}/{}", self.lock, node.name));
-        let grant = Grant::session(Token::new(node.token), session.session().clone());
+        session.handle().hold(self.claim.attempt, Arc::clone(&node.path));
+        let spare = if alone { self.claim.spare_tokens } else { 0 };
+        let grant = Grant::session(node.token, session.session().clone()).with_spare(spare);
         state.stage = Stage::Held(node);
         Step::Done(Acquired::Granted(grant))
     }
@@ -179,13 +180,20 @@ impl Acquire<'_> {
             return Ok(Step::Again);
         };
         let mut node = queued.node.clone();
-        let path = format!("{}/{}", self.lock, node.name);
+        let path = Arc::clone(&node.path);
         let record = Mark::Holds.record(&self.claim.details);
-        match client.set_data(&path, &record, Some(node.version)).await {
+        let claiming = client.set_data(&path, &record, Some(node.version));
+        let counting = (self.claim.spare_tokens > 0).then(|| client.check_stat(&self.lock));
+        match claiming.await {
             Ok(stat) => {
                 node.version = stat.version;
                 node.mark = Mark::Holds;
-                Ok(self.hold(state, node))
+                let lock = match counting {
+                    Some(counting) => counting.await.ok().flatten(),
+                    None => None,
+                };
+                let alone = lock.is_some_and(|lock| lock.num_children == 1);
+                Ok(self.hold(state, node, alone))
             }
             Err(ZkError::NoNode) => {
                 state.forget_node(self.claim.attempt);
@@ -217,7 +225,7 @@ impl Acquire<'_> {
         let Stage::Queued(queued) = &state.stage else {
             return Ok(());
         };
-        let path = format!("{}/{}", self.lock, queued.node.name);
+        let path = Arc::clone(&queued.node.path);
         match client.delete(&path, None).await {
             Ok(()) | Err(ZkError::NoNode) => {
                 state.forget_node(self.claim.attempt);
@@ -239,7 +247,7 @@ impl Acquire<'_> {
         queued.view.set(near, near.len() == before.len());
         queued.watches.keep(near);
 
-        let path = format!("{}/{}", self.lock, queued.node.name);
+        let path = Arc::clone(&queued.node.path);
         let marking = (queued.node.mark == Mark::New).then(|| {
             let record = Mark::Waits.record(&self.claim.details);
             client.set_data(&path, &record, Some(queued.node.version))

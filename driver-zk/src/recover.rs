@@ -3,7 +3,7 @@
 use lockcore::Result;
 use zookeeper_client::Error as ZkError;
 
-use crate::head::Head;
+use crate::head::{Head, token};
 use crate::layout::Mark;
 use crate::place::{Node, Queued, Stage, State};
 use crate::queue::{Acquire, Step, client_of};
@@ -28,11 +28,11 @@ impl Acquire<'_> {
                 Err(error) => return Err(self.failed(state, error)),
             };
             let mark = Head::new(&name, &data, stat).mark();
-            match (mark, u64::try_from(stat.czxid)) {
-                (Some(mark), Ok(token)) if found.is_none() && stat.ephemeral_owner == session => {
+            match (mark, token(&stat)) {
+                (Some(mark), Some(token)) if found.is_none() && stat.ephemeral_owner == session => {
                     let version = stat.version;
                     found = Some(Node {
-                        name,
+                        path: path.into(),
                         token,
                         version,
                         mark,
@@ -47,8 +47,8 @@ impl Acquire<'_> {
         }
         match found {
             None => state.forget_node(self.claim.attempt),
-            Some(node) if node.mark == Mark::Holds => return Ok(self.hold(state, node)),
-            Some(node) => state.stage = Stage::Queued(Queued::new(node, &self.driver.context, self.claim)),
+            Some(node) if node.mark == Mark::Holds => return Ok(self.hold(state, node, false)),
+            Some(node) => state.stage = Queued::stage(node, &self.driver.context, self.claim),
         }
         Ok(Step::Again)
     }
@@ -60,9 +60,8 @@ impl Acquire<'_> {
             return Ok(Step::Again);
         };
         let node = node.clone();
-        let path = format!("{}/{}", self.lock, node.name);
-        match client.check_stat(&path).await {
-            Ok(Some(_)) => Ok(self.hold(state, node)),
+        match client.check_stat(&node.path).await {
+            Ok(Some(_)) => Ok(self.hold(state, node, false)),
             Ok(None) | Err(ZkError::NoNode) => {
                 state.forget_node(self.claim.attempt);
                 Ok(Step::Again)

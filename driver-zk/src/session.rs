@@ -247,7 +247,7 @@ pub(crate) struct Link {
 
 #[derive(Debug)]
 struct HeldNode {
-    path: String,
+    path: Arc<str>,
     /// It was held at the last keep-alive already.
     old: bool,
     watched: bool,
@@ -292,7 +292,7 @@ impl Link {
     }
 
     /// `attempt` holds by the node at `path`, from now on.
-    pub(crate) fn hold(&self, attempt: AttemptId, path: String) {
+    pub(crate) fn hold(&self, attempt: AttemptId, path: Arc<str>) {
         let node = HeldNode {
             path,
             old: false,
@@ -312,14 +312,14 @@ impl Link {
         for (attempt, node) in lock(&self.held).iter_mut() {
             if node.old && !node.watched {
                 node.watched = true;
-                let watching = Arc::clone(self).watch(context.clone(), *attempt, node.path.clone());
+                let watching = Arc::clone(self).watch(context.clone(), *attempt, Arc::clone(&node.path));
                 drop(context.env.spawn(watching));
             }
             node.old = true;
         }
     }
 
-    async fn watch(self: Arc<Self>, context: DriverContext, attempt: AttemptId, path: String) {
+    async fn watch(self: Arc<Self>, context: DriverContext, attempt: AttemptId, path: Arc<str>) {
         let Ok(client) = self.client() else { return };
         // An ephemeral node has no children: this watch hears of its deletion alone.
         let watching = client.list_and_watch_children(&path).await;

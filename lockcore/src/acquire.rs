@@ -6,7 +6,7 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 
 use crate::attempt::Attempt;
-use crate::claim::{AttemptId, Claim, SharedClaim};
+use crate::claim::{AttemptId, Claim, MOST_SPARE_TOKENS, SharedClaim};
 use crate::core::{Core, backoff};
 use crate::driver::{Acquired, Busy, Grant, Intent, Occupant};
 use crate::env::Instant;
@@ -24,8 +24,6 @@ use crate::signals::WaiterSlot;
 /// For how many turns of each one in line tokens are asked for. More of them are more turns for one request to the
 /// backend, as far as the time for them goes.
 const TURNS_EACH: usize = 8;
-/// A reservation of tokens costs nothing, but tokens that are not used make holes.
-const MOST_SPARE_TOKENS: u32 = 255;
 
 /// What is acquired, after validation; the same for every attempt of one lock object.
 #[derive(Debug)]

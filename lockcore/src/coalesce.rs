@@ -15,7 +15,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How several requests are sent as one.
-pub trait Together: Send + Sync + 'static {
+pub(crate) trait Together: Send + Sync + 'static {
     /// One of them.
     type Request: Send + Sync + 'static;
     /// What one of them gets.
@@ -30,7 +30,7 @@ pub trait Together: Send + Sync + 'static {
 }
 
 /// The requests of one kind. Cheap to clone.
-pub struct Coalescer<T: Together>(Arc<Inner<T>>);
+pub(crate) struct Coalescer<T: Together>(Arc<Inner<T>>);
 
 struct Inner<T: Together> {
     env: Env,
@@ -87,15 +87,13 @@ impl<T: Together> fmt::Debug for Coalescer<T> {
 impl<T: Together> Coalescer<T> {
     /// Of what goes out with `together`: `slots` requests are under way at most, one of which may be for several, and that
     /// for up to `most`. Both are one at least.
-    #[must_use]
-    pub fn new(env: Env, together: T, slots: usize, most: usize) -> Self {
+    pub(crate) fn new(env: Env, together: T, slots: usize, most: usize) -> Self {
         Self::start(env, together, [slots, most], false)
     }
 
     /// The same for a connection that takes requests while others are under way: the first `slots` go out alone, and who
     /// comes while they are under way waits for nothing but the others that are about to ask.
-    #[must_use]
-    pub fn pipelined(env: Env, together: T, slots: usize, most: usize) -> Self {
+    pub(crate) fn pipelined(env: Env, together: T, slots: usize, most: usize) -> Self {
         Self::start(env, together, [slots, most], true)
     }
 
@@ -117,10 +115,7 @@ impl<T: Together> Coalescer<T> {
 
     /// The answer to a request: `alone` sends it by itself, and is not called when it went out with others, as which
     /// `request` gives it. Dropped, it is not sent unless it is under way already.
-    ///
-    /// # Errors
-    /// Those of `alone` and of [`Together::send`].
-    pub async fn call<A>(
+    pub(crate) async fn call<A>(
         &self,
         request: impl FnOnce() -> T::Request + Send,
         alone: impl FnOnce() -> A + Send,

@@ -167,9 +167,10 @@ impl Shared {
         let (driver, env) = (self.driver.clone(), self.env.clone());
         Box::pin(async move {
             let answers = driver.renew(&leases).await?;
+            let now = env.now();
             for (renewal, answer) in renewals.into_iter().zip(&answers) {
                 if *answer == Renewal::Renewed {
-                    renewal.confirmed(&env);
+                    renewal.confirmed(now);
                 }
             }
             Ok(answers)

@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use crate::error::{Error, ErrorKind};
+
 /// A point on the clock that deadlines use, in nanoseconds since an arbitrary start.
 ///
 /// On Linux this is `CLOCK_BOOTTIME`, on other Unix systems `CLOCK_MONOTONIC`, elsewhere the standard library's
@@ -209,6 +211,20 @@ impl Env {
         self.0.tasks.spawn_on(future, &self.0.runtime)
     }
 
+    /// Runs `call` to its end, whether or not the caller goes on to poll this, or drops it: for what has something in its
+    /// hands, such as a connection, that others wait for, or must not be overtaken by the call that follows.
+    ///
+    /// # Errors
+    /// Those of `call`; [`Internal`](ErrorKind::Internal) when it panics or its runtime ends.
+    pub async fn to_the_end<T, F>(&self, call: F) -> crate::Result<T>
+    where
+        F: Future<Output = crate::Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let done = self.spawn(call).await;
+        done.map_err(|error| Error::new(ErrorKind::Internal, "a call failed").with_source(error))?
+    }
+
     /// The tasks that were spawned here and have not ended.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
@@ -225,11 +241,8 @@ impl Env {
             Randomness::Os => {
                 let mut bytes = [0; 16];
                 getrandom::fill(&mut bytes).map_err(|error| {
-                    crate::Error::new(
-                        crate::ErrorKind::Internal,
-                        "the operating system gave no random bits",
-                    )
-                    .with_source(error)
+                    Error::new(ErrorKind::Internal, "the operating system gave no random bits")
+                        .with_source(error)
                 })?;
                 Ok(u128::from_ne_bytes(bytes))
             }

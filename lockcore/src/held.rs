@@ -280,14 +280,14 @@ pub(crate) struct UnderWay {
 
 impl UnderWay {
     /// The backend confirmed it: the lease is extended, unless the answer came too late.
-    pub(crate) fn confirmed(self, env: &Env) {
+    pub(crate) fn confirmed(self, now: Instant) {
         let (held, Some(ttl)) = (&self.held, self.ttl) else {
             return;
         };
         held.unanswered.store(false, Ordering::Relaxed);
         let terms = lock(&held.terms);
         let deadline = local_deadline(self.sent, ttl.min(terms.shortest));
-        held.word.extend(deadline.min(held.plan.end), env.now());
+        held.word.extend(deadline.min(held.plan.end), now);
     }
 }
 

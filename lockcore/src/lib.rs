@@ -2,6 +2,7 @@
 mod acquire;
 mod atomic;
 mod attempt;
+mod batches;
 mod capability;
 mod claim;
 mod coalesce;
@@ -35,9 +36,9 @@ mod signals;
 mod supervisor;
 mod upkeep;
 
+pub use batches::{Batch, Batches};
 pub use capability::{Capabilities, ExpiryClock, Failover, FencingSource, WakeUp};
 pub use claim::{AttemptId, Claim, SharedClaim, Token};
-pub use coalesce::{Coalescer, Together};
 pub use diagnosis::{ClockReading, Diagnosis, Finding, Severity};
 pub use driver::{Driver, DriverContext, DynDriver};
 pub use endpoint::{Endpoint, Secret};

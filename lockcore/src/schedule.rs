@@ -62,8 +62,8 @@ pub(crate) fn recheck(busy: &Busy, claim: &Claim, polls: Option<Duration>) -> Du
     let heartbeat = claim.waiter_ttl / 3;
     let ahead = busy.ahead.unwrap_or(0);
     let free_in = match busy.reserved {
-        // First in line behind the reservation.
-        Some(reserved) if ahead <= 1 => Some(reserved),
+        // Next in line behind the reservation, or behind one who may be as dead.
+        Some(reserved) if ahead <= 2 => Some(reserved),
         Some(reserved) => busy.free_in.or(Some(reserved.saturating_add(claim.ttl))),
         None => busy.free_in,
     };

@@ -284,7 +284,8 @@ impl Upkeep {
             let due = match renewals.get(index) {
                 Some(Renewal::Renewed) => {
                     entry.failures = 0;
-                    let over = entry.held.plan.renew && entry.held.is_over(&self.shared.env);
+                    let over =
+                        entry.held.plan.renew && !matches!(entry.held.state_at(now), LeaseState::Held(_));
                     // What is over is attended to at once.
                     if over || entry.check {
                         now

@@ -130,6 +130,7 @@ impl Scenario {
                 F::ReleaseP50,
                 F::ReleaseP99,
                 F::RoundTripP50,
+                F::RestedRoundTripP50,
                 F::ClientCpu,
                 F::ServerCpu,
                 F::ServerRequests,
@@ -201,6 +202,11 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// How often each client has the lock in [`Case::growth`], if a hand-off takes no longer than [`HAND_OFF`].
+const TURNS: u32 = 3;
+/// What a backend with a disk takes, give or take.
+const HAND_OFF: Duration = Duration::from_millis(2);
+
 /// A scenario with its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
@@ -221,7 +227,7 @@ pub struct Case {
     pub time: Duration,
     /// Acquisitions after which a round ends sooner.
     pub most: u64,
-    /// Rounds, where they are fewer than the plan's.
+    /// Rounds, where they are others than the plan's.
     pub rounds: Option<u32>,
 }
 
@@ -247,12 +253,15 @@ impl Case {
         }
     }
 
-    /// The same, for the row of growing numbers.
+    /// The same, for the row of growing numbers; for so long that each client has a few turns, or all that is seen of a long
+    /// queue is how it forms.
     #[must_use]
     pub fn growth(clients: usize, hold: Duration, time: Duration) -> Self {
+        let turns = u32::try_from(clients).unwrap_or(u32::MAX).saturating_mul(TURNS);
+        let enough = (hold + HAND_OFF).saturating_mul(turns);
         Self {
             scenario: Scenario::Growth,
-            ..Self::contended(clients, hold, time)
+            ..Self::contended(clients, hold, time.max(enough))
         }
     }
 

@@ -11,6 +11,8 @@ pub enum Figure {
     PerSecond,
     /// The median of the least request's time to the server and back.
     RoundTripP50,
+    /// The same for a client that did nothing for 10 ms before.
+    RestedRoundTripP50,
     /// The median time of an acquire.
     AcquireP50,
     /// The 99th percentile of the time of an acquire.
@@ -43,7 +45,7 @@ pub enum Figure {
     RemoteWaitLongest,
     /// From the death of the holder's process until the next one has the lock.
     Recovery,
-    /// Resident memory of the client's process for each held lock.
+    /// Resident memory of the client's process for each held lock, without pages of files.
     MemoryPerLock,
     /// Requests that the server got in a second.
     ServerRequestsPerSecond,
@@ -92,6 +94,7 @@ impl Figure {
         match self {
             Self::PerSecond | Self::HandOffsPerSecond | Self::ServerRequestsPerSecond => Unit::PerSecond,
             Self::RoundTripP50
+            | Self::RestedRoundTripP50
             | Self::AcquireP50
             | Self::AcquireP99
             | Self::ReleaseP50
@@ -133,6 +136,7 @@ impl Figure {
         match self {
             Self::PerSecond => "acq/s",
             Self::RoundTripP50 => "round trip us",
+            Self::RestedRoundTripP50 => "rested round trip us",
             Self::AcquireP50 => "acquire p50 us",
             Self::AcquireP99 => "acquire p99 us",
             Self::ReleaseP50 => "release p50 us",

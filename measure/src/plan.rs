@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Scenario};
 
+/// Rounds of `Latency` in a comparison, at least.
+const LATENCY_ROUNDS: u32 = 5;
+
 /// The cases of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -21,15 +24,18 @@ impl Plan {
     pub fn full(time: Duration, rounds: u32) -> Self {
         let hold = Duration::from_millis(10);
         let cases = vec![
-            Case::latency(time),
+            // The least work, and the most easily disturbed.
+            Case {
+                rounds: Some(rounds.max(LATENCY_ROUNDS)),
+                ..Case::latency(time)
+            },
             Case::throughput(64, time),
             Case::throughput(512, time),
             Case::contended(16, Duration::ZERO, time),
             Case::contended(16, hold, time * 2),
             Case::growth(2, hold, time * 2),
             Case::growth(16, hold, time * 2),
-            // Enough time for every waiter to have its turn.
-            Case::growth(128, hold, time * 4),
+            Case::growth(128, hold, time * 2),
             Case::held(1000, Duration::from_secs(10)),
             Case::held(10_000, Duration::from_secs(10)),
             Case::recovery(Duration::from_secs(2)),
@@ -81,7 +87,7 @@ impl Plan {
     /// The rounds of `case`.
     #[must_use]
     pub fn rounds_of(&self, case: &Case) -> u32 {
-        case.rounds.map_or(self.rounds, |most| most.min(self.rounds))
+        case.rounds.unwrap_or(self.rounds)
     }
 
     /// About how long it takes for one contender, without the time to connect.

@@ -54,7 +54,7 @@ pub(crate) struct Taken {
     /// The TTL that was given, and how long it took to get all of them.
     pub(crate) ttl_us: u64,
     pub(crate) took_us: u64,
-    /// Resident memory before the first and after the last, in bytes.
+    /// Its own memory before the first and after the last, in bytes.
     pub(crate) memory: Option<(u64, u64)>,
 }
 

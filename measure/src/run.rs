@@ -17,6 +17,9 @@ use crate::trial::{Found, Trial};
 /// What a trial takes besides its own time at most: to connect, and to wait for what does not end.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long each contender warms up at most.
+const WARM_UP: Duration = Duration::from_millis(500);
+
 /// One round of one case for one contender.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
@@ -129,12 +132,16 @@ impl Runner {
             report.enter(&**contender);
         }
         let ids: Vec<_> = report.entrants.iter().map(|entrant| entrant.id.clone()).collect();
+        self.warm_up().await;
         for (index, case) in self.plan.cases.iter().enumerate() {
             report.begin(case);
             for round in 1..=self.plan.rounds_of(case) {
-                for turn in 0..self.contenders.len() {
-                    // Nobody is always the first.
-                    let who = (turn + usize::try_from(round).unwrap_or(0) - 1) % self.contenders.len();
+                let mut order: Vec<_> = (0..self.contenders.len()).collect();
+                // Nobody always comes after the same one, nor is always the first of a server's.
+                if round % 2 == 0 {
+                    order.reverse();
+                }
+                for who in order {
                     if self.stop.is_cancelled() {
                         break;
                     }
@@ -155,6 +162,29 @@ impl Runner {
         report.seconds = begun.elapsed().as_secs_f64();
         report.finish(&self.reference);
         report
+    }
+
+    /// Everybody has a turn that does not count: what a server does for the first time, and what it compiles as it goes, is
+    /// not the first contender's.
+    async fn warm_up(&self) {
+        let time = self.plan.cases.iter().map(|case| case.time).min();
+        let case = Case::latency(time.unwrap_or_default().min(WARM_UP));
+        for (who, contender) in self.contenders.iter().enumerate() {
+            let trial = Trial {
+                contender: Arc::clone(contender),
+                case: case.clone(),
+                prefix: format!("{}/{who}-warm-up", self.prefix),
+                stop: self.stop.clone(),
+                launch: None,
+            };
+            if !self.stop.is_cancelled() {
+                // Whatever fails here will fail again where it counts.
+                let warming = load::run(Arc::new(trial));
+                tokio::time::timeout(case.time * 3 + PATIENCE, Box::pin(warming))
+                    .await
+                    .ok();
+            }
+        }
     }
 
     async fn step(&self, step: Step<'_>, who: usize, index: usize) -> Result<Found, String> {

@@ -120,7 +120,6 @@ pub(super) const RATIOS: &[Ratio] = &[
     ratio(FEW, SQL, HAND_OFF, (SESSION, "raw-session"), AtMost(1.3)),
     ratio(CROWD, SQL, HAND_OFF, (SESSION, "raw-session"), AtMost(1.3)),
     // Upkeep.
-    ratio("held-1000", REDIS, LOAD, (LEASE, "rslock-using"), AtMost(0.333)),
     ratio("held-10000", REDIS, LOAD, (LEASE, "rslock-using"), AtMost(0.333)),
     ratio("held-100000", REDIS, LOAD, (LEASE, "rslock-using"), AtMost(0.333)),
 ];

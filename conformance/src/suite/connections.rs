@@ -168,6 +168,45 @@ pub(super) async fn ft15(cx: Context) -> Checked {
     Ok(())
 }
 
+/// Requests are given up and sent again while nothing is answered, and then all of them are, in whatever order: each
+/// attempt has its lock once, and no late answer takes it away.
+pub(super) async fn ft24(cx: Context) -> Checked {
+    const LOCKS: usize = 20;
+    let mut settings = cx.settings();
+    settings.op_timeout = Duration::from_millis(500);
+    let silence = settings.op_timeout * 5 / 2;
+    let (route, direct) = (Route::new(&cx).await?, cx.client().await?);
+    let client = route.client_with(&cx, settings).await?;
+    let ttl = cx.renewed_ttl() * 2;
+    route.proxy.stall(true);
+    let mut waits = Vec::new();
+    for _ in 0..LOCKS {
+        let name = cx.name();
+        // So often that there is one under way when the network is back, and one after it.
+        let request = client.lock(&name).ttl(ttl).retry(Retry::times(20));
+        waits.push((name, cx.spawn(request.acquire())));
+    }
+    cx.sleep(silence).await;
+    route.proxy.heal();
+    let mut held = Vec::new();
+    for (name, wait) in waits {
+        held.push((name, cx.within("it is granted", RECOVERY, wait).await???));
+    }
+    // Longer than a lease that nobody renews.
+    let end = cx.env().now().after(ttl * 3 / 2);
+    while cx.env().now() < end {
+        for (name, held) in &held {
+            refused(direct.lock(name)).await?;
+            ensure!(held.is_held(), "{name} was lost");
+        }
+        cx.sleep(ttl / 8).await;
+    }
+    for (_, held) in held {
+        is_released(held).await?;
+    }
+    Ok(())
+}
+
 /// The network swallows everything, in one direction or both, without a word: the holder knows by its deadline, before
 /// somebody else has the lock.
 pub(super) async fn ft20(cx: Context) -> Checked {

@@ -65,6 +65,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         Box::pin(connections::ft20(cx))
     })
     .needs(NETWORK),
+    Scenario::new("FT24", "late_answers_take_nothing_away", |cx| {
+        Box::pin(connections::ft24(cx))
+    })
+    .needs(NETWORK),
 ];
 
 /// The server is killed and started again while a lock is held and waited for: at once, and when the lease has been over

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockcore::memory::{Call, Fault};
 use lockcore::{ErrorKind, LossReason};
 
-use super::common::{expect_error, gets, is_free_within, is_released, poll_once, refused};
+use super::common::{expect_error, gets, is_free_within, is_pending, is_released, poll_once, refused};
 use super::reach::{Reach, is_of_deletion, is_of_silence};
 use crate::backend::Ability;
 use crate::client::Held;
@@ -34,6 +34,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .needs(&[Need::OutlivesConnection, Need::Can(Ability::KillConnections)]),
     Scenario::new("RN15", "a_short_silence_ends_no_session", |cx| Box::pin(rn15(cx)))
         .needs(&[Need::Sessions]),
+    Scenario::new("RN16", "requests_that_nobody_polls_hold_up_nothing", |cx| {
+        Box::pin(rn16(cx))
+    }),
 ];
 
 async fn rn1(cx: Context) -> Checked {
@@ -314,5 +317,38 @@ async fn rn15(cx: Context) -> Checked {
     ensure!(held.is_held(), "lost by a short silence");
     ensure!(poll_once(&mut lost).await.is_pending());
     refused(b.lock(&name)).await?;
+    is_released(held).await
+}
+
+/// A future that was begun and is not polled any more, as beside a branch of `select!` that takes long, keeps to itself no
+/// connection that the locks of its process are renewed by.
+async fn rn16(cx: Context) -> Checked {
+    let (a, name, ttl) = (cx.client().await?, cx.name(), cx.renewed_ttl());
+    let held = a.lock(&name).ttl(ttl).acquire().await?;
+    let (mut begun, mut released) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        let mut acquiring = Box::pin(a.lock(&cx.name()).acquire());
+        if is_pending(&mut acquiring).await {
+            begun.push(acquiring);
+        }
+        let other = a.lock(&cx.name()).acquire().await?;
+        let mut releasing = Box::pin(other.release());
+        if is_pending(&mut releasing).await {
+            released.push(releasing);
+        }
+    }
+    cx.sleep(ttl * 2).await;
+    ensure!(
+        held.is_held(),
+        "lost while {} requests were not polled",
+        begun.len()
+    );
+    is_released(gets(a.lock(&cx.name()), cx.slack()).await?).await?;
+    for acquiring in begun {
+        is_released(cx.within("it is polled again", cx.slack(), acquiring).await??).await?;
+    }
+    for releasing in released {
+        cx.within("it is polled again", cx.slack(), releasing).await?.ok();
+    }
     is_released(held).await
 }

@@ -219,3 +219,36 @@ async fn hand_offs_are_quick() {
     );
     assert!(middle < Duration::from_millis(100), "{middle:?}");
 }
+
+/// Far behind, a waiter is told of one key only. Whether those before it leave in order or not, it comes when it is its turn.
+#[tokio::test]
+async fn who_is_far_behind_comes_in_time() {
+    let server = shared().await;
+    for in_order in [true, false] {
+        let (ours, name) = (driver(server).await, unique("far"));
+        let holder = claim(&name);
+        granted(ours.acquire(&holder, Intent::Try).await);
+        let mut before = Vec::new();
+        for _ in 0..150 {
+            before.push(enqueue(&ours, &name).await.0);
+        }
+        let (theirs, wanted) = (manager(server).await, name.clone());
+        let waiting = tokio::spawn(async move {
+            let got = theirs.lock(&wanted).wait(Duration::from_secs(30)).acquire().await;
+            got.unwrap().release().await.unwrap();
+        });
+        let admin = Admin::new(server).await;
+        eventually("it waits", || async { admin.keys(&name).await.len() == 152 }).await;
+        if !in_order {
+            before.reverse();
+        }
+        for gone in &before {
+            ours.release(gone).await.unwrap();
+        }
+        let start = Instant::now();
+        ours.release(&holder).await.unwrap();
+        waiting.await.unwrap();
+        // Sooner than its sign of life, which would find out as well.
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+}

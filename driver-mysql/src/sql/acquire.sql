@@ -48,12 +48,13 @@ SET token = IF(@lh_grant, GREATEST(token + 1, CAST(@lh_now AS UNSIGNED)) + :spar
     queued = @lh_others OR @lh_place
 WHERE name = :key;
 
--- A place that was prolonged a moment ago is left as it is, which saves the write.
+-- A place that was prolonged a moment ago is left as it is, which saves the write. Who asks has forgotten when it was told
+-- to look.
 INSERT INTO leasehold_waiter (attempt, name, ticket, deadline, wake, called, look)
 SELECT :me, :key, @lh_ticket, @lh_now + :life, :wake, NULL, 0 FROM DUAL WHERE @lh_place
 ON DUPLICATE KEY UPDATE
     deadline = IF(deadline < @lh_now + :life - :life DIV 8, @lh_now + :life, deadline),
-    wake = :wake;
+    wake = :wake, look = 0;
 
 SELECT @lh_ours OR @lh_grant, token, expires - @lh_now, held, details, since,
        CAST(IF(@lh_place, @lh_ticket, NULL) AS UNSIGNED),

@@ -148,7 +148,8 @@ async fn look(sessions: &Sessions, lane: &mut Lane, kept: &Kept) -> bool {
 async fn release(sessions: &Sessions, lane: &mut Lane, kept: &Kept) -> Result<Released> {
     let free = statement(&sessions.statements.release)
         .bind(&kept.key)
-        .bind(kept.attempt.to_hex());
+        .bind(kept.attempt.to_hex())
+        .bind(kept.token.get().cast_signed());
     match lane.ask(&sessions.access, free).await {
         Ok(rows) => {
             let was_held: bool = only(&rows).and_then(|row| get(row, "session_release"))?;

@@ -104,7 +104,8 @@ END
 $$;
 
 -- Reserves a free lock for the head of its queue and tells it; the ones behind it stand by, for the case that it is
--- stopped. `told` is what the caller's own process has to know, which needs no NOTIFY. Under `enter`.
+-- stopped. Who is gone or gave no sign of life is dropped on the way. `told` is what the caller's own process has to know,
+-- which needs no NOTIFY. Under `enter`.
 CREATE OR REPLACE FUNCTION {schema}.pass_on(p_key text, p_now timestamptz, p_window bigint, p_wake bigint)
 RETURNS text[]
 LANGUAGE plpgsql
@@ -117,7 +118,7 @@ DECLARE
     v_told text[] := '{}';
 BEGIN
     FOR w IN SELECT * FROM {schema}.waiter WHERE key = p_key ORDER BY ticket, attempt LOOP
-        IF w.wake IS DISTINCT FROM p_wake AND v_dead < 64 AND {schema}.is_gone(w.wake) THEN
+        IF w.deadline <= p_now OR (w.wake IS DISTINCT FROM p_wake AND v_dead < 64 AND {schema}.is_gone(w.wake)) THEN
             v_dead := v_dead + 1;
             DELETE FROM {schema}.waiter WHERE key = w.key AND ticket = w.ticket AND attempt = w.attempt;
             CONTINUE;
@@ -162,6 +163,8 @@ DECLARE
     v_ttl interval := p_ttl * interval '1 microsecond';
     v_life interval := p_life * interval '1 microsecond';
     v_ticket bigint := p_ticket;
+    v_last bigint;
+    v_new boolean := false;
     v_token bigint;
     v_free boolean;
     v_quiet boolean := false;
@@ -179,6 +182,24 @@ BEGIN
     IF FOUND THEN
         outcome := 'granted'; token := v_token; left_us := p_ttl; told := v_told; others := false;
         RETURN;
+    END IF;
+
+    IF p_ticket IS NOT NULL THEN
+        -- Its turn: the lock is reserved for it.
+        UPDATE {schema}.lock AS f
+        SET token = greatest(f.token + 1, {schema}.us(clock_timestamp())) + p_spare, held = true,
+            expires = clock_timestamp() + v_ttl, since = clock_timestamp(), wake = p_wake, details = p_details
+        WHERE f.key = p_key AND f.owner = p_attempt AND NOT f.held AND f.session IS NULL
+        RETURNING f.token INTO v_token;
+        IF FOUND THEN
+            DELETE FROM {schema}.waiter AS w WHERE w.key = p_key AND w.attempt = p_attempt;
+            others := EXISTS (SELECT FROM {schema}.waiter AS w WHERE w.key = p_key);
+            IF NOT others THEN
+                UPDATE {schema}.lock SET waits = false WHERE key = p_key;
+            END IF;
+            outcome := 'granted'; token := v_token; left_us := p_ttl; told := v_told;
+            RETURN;
+        END IF;
     END IF;
 
     SELECT * INTO l FROM {schema}.lock WHERE key = p_key;
@@ -222,8 +243,10 @@ BEGIN
         END IF;
         PERFORM {schema}.purge(l, v_now, p_attempt);
         IF v_ticket IS NULL THEN
-            SELECT min(w.ticket) INTO v_ticket FROM {schema}.waiter AS w
-            WHERE w.key = p_key AND w.attempt = p_attempt;
+            SELECT min(w.ticket) FILTER (WHERE w.attempt = p_attempt), max(w.ticket), count(*)
+            INTO v_ticket, v_last, ahead
+            FROM {schema}.waiter AS w WHERE w.key = p_key;
+            v_new := v_ticket IS NULL;
         END IF;
         v_free := l.owner IS NULL OR l.expires <= v_now;
         IF (l.owner = p_attempt AND NOT l.held) OR (v_free AND NOT {schema}.is_preceded(
@@ -240,9 +263,9 @@ BEGIN
             RETURN;
         END IF;
         IF p_waits THEN
-            IF v_ticket IS NULL THEN
-                SELECT greatest({schema}.us(v_now), max(w.ticket) + 1), count(*) >= p_queue INTO v_ticket, v_full
-                FROM {schema}.waiter AS w WHERE w.key = p_key;
+            IF v_new THEN
+                v_ticket := greatest({schema}.us(v_now), v_last + 1);
+                v_full := ahead >= p_queue;
             END IF;
             IF NOT v_full THEN
                 INSERT INTO {schema}.waiter AS w (key, ticket, attempt, deadline, wake)
@@ -271,8 +294,12 @@ BEGIN
     END IF;
     IF p_waits AND NOT v_full THEN
         ticket := v_ticket;
-        SELECT count(*) INTO ahead FROM {schema}.waiter AS w
-        WHERE w.key = p_key AND (w.ticket, w.attempt) < (v_ticket, p_attempt);
+        IF NOT v_new OR v_free THEN
+            SELECT count(*) INTO ahead FROM {schema}.waiter AS w
+            WHERE w.key = p_key AND (w.ticket, w.attempt) < (v_ticket, p_attempt);
+        END IF;
+    ELSE
+        ahead := NULL;
     END IF;
 END
 $$;
@@ -302,23 +329,25 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    SELECT * INTO l FROM {schema}.lock WHERE key = p_key;
-    -- It has nothing. Where the row was deleted behind our back, the waiters are seen to.
-    IF (CASE
-        WHEN p_force THEN l.owner IS NULL OR NOT l.held OR l.expires <= clock_timestamp()
-        WHEN FOUND THEN l.owner IS DISTINCT FROM p_attempt AND NOT (l.waits AND l.expires <= clock_timestamp())
-            AND NOT EXISTS (SELECT FROM {schema}.waiter AS w WHERE w.key = p_key AND w.attempt = p_attempt)
-        ELSE NOT EXISTS (SELECT FROM {schema}.waiter AS w WHERE w.key = p_key)
-    END) THEN
-        was_held := false; told := v_told;
-        IF l.wake = p_wake AND l.owner IS NOT NULL AND NOT l.held AND l.expires > clock_timestamp() THEN
-            -- A release whose reply was lost: that reply had told our own process.
-            told := ARRAY['w' || l.owner];
+    SELECT * INTO l FROM {schema}.lock WHERE key = p_key AND owner = p_attempt AND NOT p_force FOR UPDATE;
+    IF NOT FOUND THEN
+        SELECT * INTO l FROM {schema}.lock WHERE key = p_key;
+        -- It has nothing. Where the row was deleted behind our back, the waiters are seen to.
+        IF (CASE
+            WHEN p_force THEN l.owner IS NULL OR NOT l.held OR l.expires <= clock_timestamp()
+            WHEN FOUND THEN l.owner IS DISTINCT FROM p_attempt AND NOT (l.waits AND l.expires <= clock_timestamp())
+                AND NOT EXISTS (SELECT FROM {schema}.waiter AS w WHERE w.key = p_key AND w.attempt = p_attempt)
+            ELSE NOT EXISTS (SELECT FROM {schema}.waiter AS w WHERE w.key = p_key)
+        END) THEN
+            was_held := false; told := v_told;
+            IF l.wake = p_wake AND l.owner IS NOT NULL AND NOT l.held AND l.expires > clock_timestamp() THEN
+                -- A release whose reply was lost: that reply had told our own process.
+                told := ARRAY['w' || l.owner];
+            END IF;
+            RETURN;
         END IF;
-        RETURN;
+        l := {schema}.enter(p_key);
     END IF;
-
-    l := {schema}.enter(p_key);
     v_now := clock_timestamp();
     IF p_force THEN
         v_attempt := CASE WHEN l.held AND l.expires > v_now THEN l.owner END;
@@ -332,8 +361,10 @@ BEGIN
             PERFORM pg_notify('leasehold_' || l.wake, 'w' || v_attempt);
         END IF;
     END IF;
-    DELETE FROM {schema}.waiter AS w WHERE w.key = p_key AND w.attempt = v_attempt;
-    PERFORM {schema}.purge(l, v_now, '');
+    IF NOT was_held THEN
+        DELETE FROM {schema}.waiter AS w WHERE w.key = p_key AND w.attempt = v_attempt;
+        PERFORM {schema}.purge(l, v_now, '');
+    END IF;
     IF l.owner IS NULL OR l.expires <= v_now OR l.owner = v_attempt THEN
         v_told := v_told || {schema}.pass_on(p_key, v_now, p_window, p_wake);
     END IF;
@@ -397,16 +428,15 @@ $$;
 -- Takes the lock, or with `p_has` makes a lock of what the connection waited for. `outcome`: granted, busy, or later: free,
 -- but its last holder may not know yet that the server was restarted under it.
 CREATE OR REPLACE FUNCTION {schema}.session_acquire(
-    p_key text, p_attempt text, p_ttl bigint, p_details bytea, p_wake bigint, p_waits boolean, p_has boolean,
-    p_spare bigint, OUT outcome text, OUT token bigint, OUT left_us bigint, OUT details bytea, OUT since_us bigint,
-    OUT ahead bigint, OUT number bigint, OUT pid integer, OUT others boolean)
+    p_key text, p_attempt text, p_ttl bigint, p_details bytea, p_wake bigint, p_has boolean, p_spare bigint,
+    OUT outcome text, OUT token bigint, OUT left_us bigint, OUT details bytea, OUT since_us bigint,
+    OUT number bigint, OUT pid integer, OUT others boolean)
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
     l {schema}.lock;
     v_number bigint := {schema}.session_number(p_key);
-    v_until timestamptz;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     number := v_number; pid := pg_backend_pid();
@@ -416,32 +446,37 @@ BEGIN
         IF l.session IS NOT NULL AND l.owner IS NOT NULL THEN
             token := l.token; details := l.details; since_us := {schema}.us(l.since);
         END IF;
-        IF p_waits THEN
-            SELECT count(*) INTO ahead FROM {schema}.session_locks(p_key) AS k WHERE NOT k.granted;
-        END IF;
         RETURN;
     END IF;
-    SELECT * INTO l FROM {schema}.lock WHERE key = p_key;
-    IF l.session IS NOT NULL AND l.owner IS NOT NULL AND l.since < pg_postmaster_start_time() THEN
+    LOOP
         -- `expires` is `since` and the TTL here.
-        v_until := pg_postmaster_start_time() + (l.expires - l.since);
-        IF v_until > clock_timestamp() THEN
-            outcome := 'later'; left_us := extract(epoch FROM v_until - clock_timestamp()) * 1000000;
-            PERFORM pg_advisory_unlock(v_number), set_config('idle_session_timeout', '0', false);
-            RETURN;
+        UPDATE {schema}.lock AS f
+        SET token = greatest(f.token + 1, {schema}.us(clock_timestamp())) + p_spare, owner = p_attempt, held = true,
+            expires = clock_timestamp() + p_ttl * interval '1 microsecond', since = clock_timestamp(),
+            wake = p_wake, session = pg_backend_pid(), details = p_details
+        WHERE f.key = p_key
+          AND (f.owner IS NULL OR f.since >= pg_postmaster_start_time() OR f.session IS NULL
+            OR pg_postmaster_start_time() + (f.expires - f.since) <= clock_timestamp())
+          AND (f.session IS NOT NULL OR (NOT f.waits AND (f.owner IS NULL OR f.expires <= clock_timestamp())))
+        RETURNING f.token INTO token;
+        EXIT WHEN FOUND;
+        INSERT INTO {schema}.lock (key, token, held, waits, expires, since, session, details)
+        VALUES (p_key, 0, false, false, '-infinity', '-infinity', pg_backend_pid(), '')
+        ON CONFLICT DO NOTHING;
+        CONTINUE WHEN FOUND;
+        SELECT * INTO l FROM {schema}.lock WHERE key = p_key;
+        IF l.session IS NULL AND (l.waits OR (l.owner IS NOT NULL AND l.expires > clock_timestamp())) THEN
+            RAISE EXCEPTION 'the lock % is used in the mode lease', p_key USING ERRCODE = 'LH001';
         END IF;
-    END IF;
-    INSERT INTO {schema}.lock AS f (key, token, owner, held, waits, expires, since, wake, session, details)
-    VALUES (p_key, greatest(1, {schema}.us(clock_timestamp())) + p_spare, p_attempt, true, false,
-            clock_timestamp() + p_ttl * interval '1 microsecond', clock_timestamp(), p_wake, pg_backend_pid(), p_details)
-    ON CONFLICT (key) DO UPDATE
-    SET token = greatest(f.token + 1 + p_spare, excluded.token), owner = excluded.owner, held = true,
-        expires = excluded.expires, since = excluded.since, wake = excluded.wake, session = excluded.session, details = excluded.details
-    WHERE f.session IS NOT NULL OR (NOT f.waits AND (f.owner IS NULL OR f.expires <= clock_timestamp()))
-    RETURNING f.token INTO token;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the lock % is used in the mode lease', p_key USING ERRCODE = 'LH001';
-    END IF;
+        IF l.session IS NOT NULL AND l.owner IS NOT NULL AND l.since < pg_postmaster_start_time() THEN
+            left_us := extract(epoch FROM pg_postmaster_start_time() + (l.expires - l.since) - clock_timestamp()) * 1000000;
+            IF left_us > 0 THEN
+                outcome := 'later';
+                PERFORM pg_advisory_unlock(v_number), set_config('idle_session_timeout', '0', false);
+                RETURN;
+            END IF;
+        END IF;
+    END LOOP;
     PERFORM set_config('idle_session_timeout', ((p_ttl + 999) / 1000)::text, false);
     -- Only who could make something of the tokens wants to know.
     others := p_spare > 0 AND EXISTS (SELECT FROM {schema}.session_locks(p_key) AS k WHERE NOT k.granted);
@@ -449,13 +484,16 @@ BEGIN
 END
 $$;
 
--- Waits until the server process stands in the server's queue for the lock, or has it; a tenth of a second at most.
+-- Waits until the server process stands in the server's queue for the lock, or has it; a tenth of a second at most. What
+-- a process waits for is told at once; who has which lock is a look at all of them, which was most of the time under contention.
 CREATE OR REPLACE FUNCTION {schema}.session_queued(p_key text, p_pid integer) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 BEGIN
     FOR v_try IN 1..100 LOOP
-        IF EXISTS (SELECT FROM {schema}.session_locks(p_key) AS k WHERE k.pid = p_pid) THEN
+        IF EXISTS (SELECT FROM pg_stat_get_activity(p_pid) AS a WHERE a.wait_event_type = 'Lock') OR (
+            v_try % 8 = 4 AND EXISTS (SELECT FROM {schema}.session_locks(p_key) AS k WHERE k.pid = p_pid))
+        THEN
             RETURN true;
         END IF;
         PERFORM pg_sleep(0.001);
@@ -464,18 +502,17 @@ BEGIN
 END
 $$;
 
--- Frees the lock; the server gives it to the next one in its own queue.
-CREATE OR REPLACE FUNCTION {schema}.session_release(p_key text, p_attempt text) RETURNS boolean
+-- Frees the lock; the server gives it to the next one in its own queue, at once and before the row says so. It was held if
+-- the row says so, or if somebody has had it since.
+CREATE OR REPLACE FUNCTION {schema}.session_release(p_key text, p_attempt text, p_token bigint) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    v_held boolean;
+    v_held boolean := pg_advisory_unlock({schema}.session_number(p_key));
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('synchronous_commit', 'off', true), set_config('idle_session_timeout', '0', false);
     UPDATE {schema}.lock SET owner = NULL WHERE key = p_key AND owner = p_attempt AND session = pg_backend_pid();
-    v_held := FOUND;
-    PERFORM pg_advisory_unlock({schema}.session_number(p_key)), set_config('idle_session_timeout', '0', false);
-    RETURN v_held;
+    RETURN v_held AND (FOUND OR EXISTS (SELECT FROM {schema}.lock WHERE key = p_key AND token > p_token));
 END
 $$;
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
@@ -107,9 +108,10 @@ impl Holding {
             async move { client.acquire(&name, ttl).await }
         };
         let name = |kind: &str, number: usize| format!("{}/{kind}-{number}", job.prefix);
-        // What is there once and for all is no lock's memory.
-        for number in 0..AT_ONCE.min(job.locks) {
-            take(name("warm", number)).await?.release().await?;
+        // What is there once and for all is no lock's memory: connections, and room for as many requests.
+        let warm = (0..AT_ONCE.min(job.locks)).map(|number| take(name("warm", number)));
+        for hold in try_join_all(warm).await? {
+            hold.release().await?;
         }
         let mut holds = Vec::with_capacity(job.locks);
         let (before, begun) = (usage::memory(), Instant::now());

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -11,15 +12,20 @@ use crate::contender::{Client, Failure};
 use crate::figure::{Curve, Figure};
 use crate::stats::{Pairs, Times, count};
 use crate::trial::{Found, Limits, Meter, Trial};
+use crate::usage;
 
-/// Pings for the round trip.
+/// Pings for the round trip, back to back.
 const PINGS: usize = 200;
+/// Pings for the round trip of those who were idle before, and for how long. As the holders of S3 hold.
+const RESTED_PINGS: usize = 40;
+const REST: Duration = Duration::from_millis(10);
 
-/// On one thread: where there are more, the wake-ups among them take longer than what is measured, for some clients and
-/// not for others.
+/// On one thread, and one processor: where there are more, the wake-ups among them take longer than what is measured, for
+/// some clients and not for others.
 pub(super) async fn run(trial: Arc<Trial>) -> Result<Found, Failure> {
     let (sender, receiver) = oneshot::channel();
     thread::Builder::new().name("latency".into()).spawn(move || {
+        usage::keep_to_one_processor();
         let runtime = Builder::new_current_thread().enable_all().build();
         let found = match runtime {
             Ok(runtime) => {
@@ -39,8 +45,13 @@ async fn alone(trial: &Trial) -> Result<Found, Failure> {
     let clients = trial.clients(1).await?;
     let client = clients.get(0);
     let mut found = Found::default();
-    if let Some(round_trip) = round_trip(&**client).await? {
-        found.set(Figure::RoundTripP50, round_trip);
+    for (figure, pings, rest) in [
+        (Figure::RoundTripP50, PINGS, Duration::ZERO),
+        (Figure::RestedRoundTripP50, RESTED_PINGS, REST),
+    ] {
+        if let Some(round_trip) = round_trip(trial, &**client, pings, rest).await? {
+            found.set(figure, round_trip);
+        }
     }
     let (names, all) = (names(trial, 0), Mutex::<Pairs>::default());
     let meter = Meter::start(&*trial.contender).await;
@@ -61,14 +72,25 @@ async fn alone(trial: &Trial) -> Result<Found, Failure> {
     Ok(found)
 }
 
-/// The median in microseconds.
-async fn round_trip(client: &dyn Client) -> Result<Option<f64>, Failure> {
+/// The median in microseconds, of fewer when the user has had enough.
+async fn round_trip(
+    trial: &Trial,
+    client: &dyn Client,
+    pings: usize,
+    rest: Duration,
+) -> Result<Option<f64>, Failure> {
     let mut times = Times::default();
-    for _ in 0..PINGS {
+    for _ in 0..pings {
+        if trial.stop.is_cancelled() {
+            break;
+        }
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
         let Some(time) = client.ping().await? else {
             return Ok(None);
         };
         times.record(time);
     }
-    Ok(Some(times.percentile(50.0)))
+    Ok((!times.is_empty()).then(|| times.percentile(50.0)))
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leasehold_measure::{Case, Curve, Figure, Found, Observer, Outcome, Reference, Report, Scenario, Step};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{SHORT, memory, of, one_of_each, runner};
@@ -124,8 +125,8 @@ async fn contenders_are_compared_and_take_turns() {
             "1 memory/a",
             "1 memory/b",
             "1 memory/b#2",
-            "2 memory/b",
             "2 memory/b#2",
+            "2 memory/b",
             "2 memory/a"
         ]
     );
@@ -154,16 +155,33 @@ async fn contenders_are_compared_and_take_turns() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_ends_a_run_with_what_there_is() {
-    let stop = CancellationToken::new();
+    /// Says when the second scenario begins.
+    #[derive(Default)]
+    struct Second(Notify);
+    impl Observer for Second {
+        fn begins(&self, step: Step<'_>) {
+            if step.case.scenario == Scenario::Contended {
+                self.0.notify_one();
+            }
+        }
+
+        fn ended(&self, _step: Step<'_>, _found: Result<&Found, &str>) {}
+    }
+
+    let (stop, second) = (CancellationToken::new(), Arc::new(Second::default()));
     let minute = Duration::from_secs(60);
     let cases = vec![
         Case::latency(SHORT),
-        Case::contended(4, SHORT, minute),
+        Case::contended(4, Duration::from_millis(1), minute),
         Case::throughput(4, minute),
     ];
-    let run = runner(vec![memory("a")], cases, 3).stop(stop.clone()).run();
+    let run = runner(vec![memory("a")], cases, 3)
+        .observer(Arc::<Second>::clone(&second))
+        .stop(stop.clone())
+        .run();
     let stopping = async {
-        tokio::time::sleep(SHORT * 5).await;
+        second.0.notified().await;
+        tokio::time::sleep(SHORT).await;
         stop.cancel();
     };
     let both = async { tokio::join!(run, stopping).0 };
