@@ -127,6 +127,8 @@ impl<'a> Attempt<'a> {
         drop(env.spawn(async move {
             futures_util::future::join_all(late).await;
             if held.is_over(&shared.env) {
+                // Not before the guard's own release, which would find nothing.
+                held.settled(&shared.env).await;
                 shared.clean_up(held.claim().clone(), Vec::new());
             }
         }));

@@ -276,6 +276,7 @@ impl Drop for Guard {
             return;
         } else if matches!(self.held.release(&self.core.shared.env), LeaseState::Held(_)) {
             self.core.shared.clean_up(self.held.claim().clone(), Vec::new());
+            self.held.settle();
             // Last: a closing manager waits for what is held, then for clean-ups.
             self.core.upkeep.forget(self.held.claim().attempt);
         }
@@ -334,6 +335,9 @@ impl Drop for PendingRelease {
             let pending = self.call.take().map(|call| call.map(drop).boxed());
             self.shared
                 .clean_up(self.claim.clone(), pending.into_iter().collect());
+        }
+        if let Some(hold) = self.claim.hold().get() {
+            hold.settle();
         }
     }
 }

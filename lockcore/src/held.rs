@@ -43,8 +43,11 @@ pub(crate) struct Hold {
     ttl_nanos: AtomicU64,
     /// Was a renewal sent that has no good answer yet?
     unanswered: AtomicBool,
+    /// Is its release answered, or left to the background?
+    settled: AtomicBool,
     terms: Mutex<Terms>,
-    lost: Notify,
+    /// That it was lost, or settled.
+    told: Notify,
 }
 
 impl Hold {
@@ -58,9 +61,16 @@ impl Hold {
             session,
             ttl_nanos: AtomicU64::new(saturating_nanos(ttl)),
             unanswered: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             terms: Mutex::new(Terms::NONE),
-            lost: Notify::new(),
+            told: Notify::new(),
         }
+    }
+
+    /// Nobody waits for the answer to its release, any more.
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+        self.told.notify_waiters();
     }
 }
 
@@ -162,7 +172,7 @@ impl Held {
         terms.shortest = terms.shortest.min(ttl);
         if self.word.shorten(local_deadline(sent, ttl)) {
             // Their timers are set to the old deadline.
-            self.lost.notify_waiters();
+            self.told.notify_waiters();
         }
         UnderWay {
             held: self.clone(),
@@ -221,7 +231,7 @@ impl Held {
     /// Ends it as lost, if it is held, and tells everybody.
     pub(crate) fn lose(&self, reason: LossReason) {
         self.word.lose(reason);
-        self.lost.notify_waiters();
+        self.told.notify_waiters();
     }
 
     /// Ends it as released, if it is held; the state before.
@@ -233,10 +243,23 @@ impl Held {
         }
     }
 
+    /// Of one that is over: waits until nobody waits for the answer to its release.
+    pub(crate) async fn settled(&self, env: &Env) {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if self.settled.load(Ordering::Acquire) || self.state(env) != LeaseState::Released {
+                return;
+            }
+            told.await;
+        }
+    }
+
     /// Waits for the loss; for ever when the lease is released.
     pub(crate) async fn lost(&self, env: &Env) -> LossReason {
         loop {
-            let told = self.lost.notified();
+            let told = self.told.notified();
             tokio::pin!(told);
             told.as_mut().enable();
             match self.state(env) {

@@ -56,6 +56,24 @@ async fn an_unknown_release_can_be_retried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_left_of_an_acquire_goes_after_the_release() {
+    let world = World::new();
+    let manager = world.manager();
+    // Given up on after 3 s, and over while the release is under way.
+    world
+        .store
+        .script(Call::Acquire, [Some(Fault::DelayReply(secs(4)))]);
+    world
+        .store
+        .script(Call::Release, [Some(Fault::DelayRequest(secs(2)))]);
+    let guard = manager.lock("a").acquire().await.unwrap();
+    assert_eq!(guard.release().await.unwrap(), Release::Released);
+    world.settle().await;
+    assert_eq!(world.store.calls(Call::Release), 2, "one more, for what was late");
+    assert_eq!(world.store.resources(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_dropped_is_released_in_the_background() {
     let world = World::new();
     let manager = world.manager();
