@@ -14,7 +14,7 @@ use crate::scripts::Program;
 
 /// How many go out one by one before there are batches.
 pub(crate) const ALONE: usize = 2;
-/// How many locks one script takes or frees: it holds up the server's other clients for half a millisecond.
+/// How many locks one script takes or frees: it holds up the server's other clients for less than half a millisecond.
 pub(crate) const MOST: usize = 64;
 
 /// One script for many locks.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockcore::{Connect, DriverContext, Error, ErrorKind, KeepAlive, Result};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, Value, cmd, pipe};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value, cmd, pipe};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::KEEP_ALIVE_PATIENCE;
@@ -26,33 +26,38 @@ const OLDEST: (u32, u32) = (6, 2);
 pub(crate) struct Link {
     wire: MultiplexedConnection,
     ended: CancellationToken,
+    /// Do we run it? Then requests under way are answered when it ends.
+    is_ours: bool,
 }
 
 impl Link {
     /// One command; an error reply is an error.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         let mut wire = self.wire.clone();
-        let reply = tokio::select! {
-            biased;
-            reply = wire.send_packed_command(command) => reply,
-            () = self.ended.cancelled() => return Err(Failure::Gone),
-        };
-        match reply {
-            Ok(Value::ServerError(error)) => Err(self.failed(Failure::Client(error.into()))),
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(error.into())),
+        match self.answer(wire.send_packed_command(command)).await? {
+            Value::ServerError(error) => Err(self.failed(Failure::Client(error.into()))),
+            value => Ok(value),
         }
     }
 
     /// Several commands in one write; error replies stand among the replies.
     pub(crate) async fn send_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
         let mut wire = self.wire.clone();
-        let replies = tokio::select! {
-            biased;
-            replies = wire.send_packed_commands(commands, 0, commands.len()) => replies,
-            () = self.ended.cancelled() => return Err(Failure::Gone),
+        self.answer(wire.send_packed_commands(commands, 0, commands.len()))
+            .await
+    }
+
+    async fn answer<T>(&self, request: impl Future<Output = RedisResult<T>>) -> Result<T, Failure> {
+        let reply = if self.is_ours {
+            request.await
+        } else {
+            tokio::select! {
+                biased;
+                reply = request => reply,
+                () = self.ended.cancelled() => return Err(Failure::Gone),
+            }
         };
-        replies.map_err(|error| self.failed(error.into()))
+        reply.map_err(|error| self.failed(error.into()))
     }
 
     /// Looks at a failure: some mean that the connection is of no more use.
@@ -181,6 +186,7 @@ impl Connector {
         let (wire, pump) = self.transport.open(client).await?;
         // A connection that is given up while it is being set up ends as well.
         let guard = ended.clone().drop_guard();
+        let is_ours = pump.is_some();
         if let Some(pump) = pump {
             let ended = ended.clone();
             self.context.env.spawn(async move {
@@ -190,7 +196,7 @@ impl Connector {
                 }
             });
         }
-        let link = Link { wire, ended };
+        let link = Link { wire, ended, is_ours };
         self.prepare(&link).await?;
         guard.disarm();
         Ok(link)

@@ -33,7 +33,7 @@
 //!
 //! ```text
 //! ACL SETUSER locks on >password ~leasehold:* &leasehold:* +ping +subscribe +script|load +evalsha +eval
-//!   +time +get +getrange +set +del +pexpire +pttl +hget +hmget +hset +hdel +hvals
+//!   +time +get +mget +getrange +set +del +pexpire +pttl +hget +hmget +hset +hdel +hvals
 //!   +zadd +zcard +zrange +zrank +zrem +publish
 //! ```
 //!

@@ -9,8 +9,12 @@ local id = ARGV[1]
 local lease = redis.call('GET', KEYS[1])
 local fence = redis.call('GET', KEYS[2])
 
+-- `mark` is '+' unless it is sure that nobody waits.
 local function take(last, mark)
-  return grant(KEYS[1], KEYS[2], last, mark, id, ARGV[2], ARGV[5], ARGV[8], ARGV[9])
+  local token, text = issue(last, ARGV[9])
+  redis.call('SET', KEYS[1], record(id, text, ARGV[5], ARGV[8]), 'PX', ARGV[2])
+  redis.call('SET', KEYS[2], text .. mark, 'PX', '86400000')
+  return token
 end
 
 if not (lease or fence) and redis.call('ZCARD', KEYS[4]) == 0 then fence = '0' end

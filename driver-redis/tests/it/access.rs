@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lockcore::driver::{Intent, Lease};
+use futures_util::future::join_all;
+use lockcore::driver::{Acquired, Intent, Lease, Released};
 use lockcore::{Driver, Error, ErrorKind, LockManager};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -27,7 +28,7 @@ fn documented() -> Vec<String> {
 async fn everything(url: &str, name: &str) -> Result<(), Error> {
     let driver = connect(&format!("{url}?queue=2")).await?;
     let (first, second, third) = (claim(name), claim(name), claim(name));
-    let lockcore::driver::Acquired::Granted(grant) = driver.acquire(&first, Intent::Try).await? else {
+    let Acquired::Granted(grant) = driver.acquire(&first, Intent::Try).await? else {
         panic!("busy")
     };
     driver.acquire(&first, WAIT).await?;
@@ -50,6 +51,19 @@ async fn everything(url: &str, name: &str) -> Result<(), Error> {
     driver.close().await
 }
 
+/// Many locks at once.
+async fn crowd(url: &str) -> Result<(), Error> {
+    let driver = connect(url).await?;
+    let claims: Vec<_> = (0..32).map(|_| claim(&unique("crowd"))).collect();
+    for answer in join_all(claims.iter().map(|claim| driver.acquire(claim, Intent::Try))).await {
+        assert!(matches!(answer?, Acquired::Granted(_)));
+    }
+    for answer in join_all(claims.iter().map(|claim| driver.release(claim))).await {
+        assert_eq!(answer?, Released::Released);
+    }
+    driver.close().await
+}
+
 #[tokio::test]
 async fn the_documented_rights_are_enough_and_none_is_too_many() {
     let server = own().await;
@@ -58,12 +72,18 @@ async fn the_documented_rights_are_enough_and_none_is_too_many() {
     let url = format!("redis://locks:password@{}", server.address());
     admin.run::<()>(&words.join(" ")).await;
     everything(&url, "enough").await.unwrap();
+    crowd(&url).await.unwrap();
     for right in words.iter().filter(|word| word.starts_with('+')) {
         admin.run::<()>("ACL DELUSER locks").await;
         let fewer: Vec<_> = words.iter().filter(|word| *word != right).cloned().collect();
         admin.run::<()>(&fewer.join(" ")).await;
         if right == "+eval" {
             // For a server that has forgotten the scripts.
+            continue;
+        }
+        if right == "+mget" {
+            // For locks that are taken together: then each is taken alone.
+            crowd(&url).await.unwrap();
             continue;
         }
         let error = everything(&url, &unique("fewer")).await;
@@ -190,7 +210,7 @@ async fn databases_are_apart() {
     let (first, second) = (claim(&name), claim(&name));
     for (driver, claim) in [(&zero, &first), (&one, &second)] {
         let answer = driver.acquire(claim, Intent::Try).await.unwrap();
-        assert!(matches!(answer, lockcore::driver::Acquired::Granted(_)));
+        assert!(matches!(answer, Acquired::Granted(_)));
     }
     zero.release(&first).await.unwrap();
     one.release(&second).await.unwrap();
