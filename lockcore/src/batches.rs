@@ -36,8 +36,8 @@ impl<B: Batch> fmt::Debug for Batches<B> {
 }
 
 impl<B: Batch> Batches<B> {
-    /// Over so many connections, each of which is busy until it has answered: who finds all of them busy goes with the
-    /// others who do, `most` at a time. Claims and releases have half of the connections each.
+    /// Over so many connections, each of which is busy until it has answered: who finds all of them busy, or others under way
+    /// together, goes with those who find the same, `most` at a time. Claims and releases have half of the connections each.
     #[must_use]
     pub fn over_connections(env: &Env, batch: B, connections: usize, most: usize) -> Self {
         let slots = connections / 2;

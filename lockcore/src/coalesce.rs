@@ -1,18 +1,23 @@
 //! Requests that would wait for one another go to the backend together.
 //!
 //! It is group commit (DeWitt et al., Implementation Techniques for Main Memory Database Systems, SIGMOD 1984) on the
-//! client's side: nobody waits for company, but those who come while as many requests are under way as may be, go out as
-//! one when one of those is answered.
+//! client's side: nobody waits for company, but those who come while as many requests are under way as may be, or one for
+//! several, go out as one when one of those is answered.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long the others wait for the end of a request for several. After that it is held up by something, such as the row
+/// of a lock, which they must not be.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// How several requests are sent as one.
 pub(crate) trait Together: Send + Sync + 'static {
@@ -46,8 +51,10 @@ struct Inner<T: Together> {
 
 struct Line<T: Together> {
     under_way: usize,
-    /// Is one of those for several? A second one would make both of them smaller.
-    several: bool,
+    /// How many of those are for several.
+    several: usize,
+    /// How many of these are held up.
+    late: usize,
     /// Will those who wait go out without an answer to others?
     leaving: bool,
     waiting: VecDeque<Waiting<T>>,
@@ -85,8 +92,9 @@ impl<T: Together> fmt::Debug for Coalescer<T> {
 }
 
 impl<T: Together> Coalescer<T> {
-    /// Of what goes out with `together`: `slots` requests are under way at most, one of which may be for several, and that
-    /// for up to `most`. Both are one at least.
+    /// Of what goes out with `together`: `slots` requests are under way at most, each for one, or for up to `most`. Both are
+    /// one at least. Those who come while one for several is under way go out together after it, or as soon as they are
+    /// `most`; one by one when it is held up.
     pub(crate) fn new(env: Env, together: T, slots: usize, most: usize) -> Self {
         Self::start(env, together, [slots, most], false)
     }
@@ -106,7 +114,8 @@ impl<T: Together> Coalescer<T> {
             pipelined,
             line: Mutex::new(Line {
                 under_way: 0,
-                several: false,
+                several: 0,
+                late: 0,
                 leaving: false,
                 waiting: VecDeque::new(),
             }),
@@ -137,15 +146,19 @@ impl<T: Together> Coalescer<T> {
     async fn turn(&self, request: impl FnOnce() -> T::Request) -> Turn<T> {
         let answer = {
             let mut line = self.line();
-            if line.under_way < self.0.slots {
-                line.under_way += 1;
-                return Turn::Alone(Slot(Some(self.clone())));
+            let is_free = line.under_way < self.0.slots;
+            if is_free && (self.0.pipelined || !line.is_company()) {
+                return Turn::Alone(self.slot(&mut line));
             }
             let (turn, answer) = oneshot::channel();
             let request = request();
             line.waiting.push_back(Waiting { request, turn });
             if self.0.pipelined {
                 self.leave(&mut line);
+            } else if is_free && line.waiting.len() >= self.0.most {
+                let slot = self.slot(&mut line);
+                drop(line);
+                drop(slot);
             }
             answer
         };
@@ -155,6 +168,11 @@ impl<T: Together> Coalescer<T> {
                 "a request that was sent for several failed",
             )))
         })
+    }
+
+    fn slot(&self, line: &mut Line<T>) -> Slot<T> {
+        line.under_way += 1;
+        Slot(Some(self.clone()))
     }
 
     fn line(&self) -> MutexGuard<'_, Line<T>> {
@@ -172,14 +190,28 @@ impl<T: Together> Coalescer<T> {
             let slot = {
                 let mut line = coalescer.line();
                 line.leaving = false;
-                line.under_way += 1;
-                Slot(Some(coalescer.clone()))
+                coalescer.slot(&mut line)
             };
             if let Some((slot, several)) = Self::next(slot) {
+                let sending = Sending::new(&coalescer);
                 coalescer.send(several).await;
-                drop(slot);
+                drop((sending, slot));
             }
         }));
+    }
+
+    /// Lets those go on by themselves, as far as there are slots, who waited for a request for several that is held up.
+    fn hurry(&self) {
+        loop {
+            let slot = {
+                let mut line = self.line();
+                if line.waiting.is_empty() || line.under_way >= self.0.slots {
+                    return;
+                }
+                self.slot(&mut line)
+            };
+            drop(slot);
+        }
     }
 
     /// What goes out next in `slot`. Who is alone has the slot; without anybody it is free.
@@ -187,14 +219,16 @@ impl<T: Together> Coalescer<T> {
         let coalescer = slot.0.take()?;
         let mut line = coalescer.line();
         line.waiting.retain(|waiting| !waiting.turn.is_closed());
-        // Beside a request for several the others go on one by one, should that one be held up.
-        let most = if line.several { 1 } else { coalescer.0.most };
+        let most = match coalescer.0.pipelined {
+            true => coalescer.0.most,
+            false => line.most(coalescer.0.most),
+        };
         let count = line.waiting.len().min(most);
         if count == 0 {
             line.under_way -= 1;
             return None;
         }
-        line.several = line.several || count > 1 && !coalescer.0.pipelined;
+        line.several += usize::from(count > 1);
         let mut next: Vec<_> = line.waiting.drain(..count).collect();
         if coalescer.0.pipelined && !line.waiting.is_empty() {
             coalescer.leave(&mut line);
@@ -228,12 +262,55 @@ impl<T: Together> Coalescer<T> {
     }
 }
 
-/// While it lasts, no other request for several goes out.
-struct Sending<'a, T: Together>(&'a Coalescer<T>);
+impl<T: Together> Line<T> {
+    /// Is a request for several on its way that the others wait for?
+    const fn is_company(&self) -> bool {
+        self.several > self.late
+    }
+
+    /// How many go out next, of those who wait; `most` at a time.
+    fn most(&self, most: usize) -> usize {
+        if self.late > 0 {
+            1
+        } else if self.is_company() && self.waiting.len() < most {
+            0
+        } else {
+            most
+        }
+    }
+}
+
+/// Counts as a request for several until it is dropped.
+struct Sending<'a, T: Together> {
+    coalescer: &'a Coalescer<T>,
+    is_late: bool,
+}
+
+impl<'a, T: Together> Sending<'a, T> {
+    const fn new(coalescer: &'a Coalescer<T>) -> Self {
+        Self {
+            coalescer,
+            is_late: false,
+        }
+    }
+
+    async fn send(&mut self, several: Vec<Waiting<T>>) {
+        let mut sending = Box::pin(self.coalescer.send(several));
+        let env = &self.coalescer.0.env;
+        if env.timeout(PATIENCE, &mut sending).await.is_none() {
+            self.is_late = true;
+            self.coalescer.line().late += 1;
+            self.coalescer.hurry();
+            sending.await;
+        }
+    }
+}
 
 impl<T: Together> Drop for Sending<'_, T> {
     fn drop(&mut self) {
-        self.0.line().several = false;
+        let mut line = self.coalescer.line();
+        line.several -= 1;
+        line.late -= usize::from(self.is_late);
     }
 }
 
@@ -253,8 +330,8 @@ impl<T: Together> Drop for Slot<T> {
         let env = coalescer.0.env.clone();
         drop(env.spawn(async move {
             while let Some((slot, several)) = next {
-                let sending = Sending(&coalescer);
-                coalescer.send(several).await;
+                let mut sending = Sending::new(&coalescer);
+                sending.send(several).await;
                 drop(sending);
                 next = Coalescer::next(slot);
             }
@@ -271,15 +348,17 @@ mod tests {
 
     use super::*;
 
-    /// Answers each with how many went together; fails on a 13, panics on a 14.
-    struct Count(Env);
+    /// Answers each with how many went together, after a while; fails on a 13, panics on a 14.
+    struct Count(Env, Duration);
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     impl Together for Count {
         type Request = u32;
         type Answer = (u32, usize);
 
         async fn send(&self, requests: &[u32]) -> Result<Vec<Option<(u32, usize)>>> {
-            self.0.sleep(Duration::from_secs(1)).await;
+            self.0.sleep(self.1).await;
             if requests.contains(&13) {
                 return Err(Error::new(ErrorKind::Unavailable, "gone"));
             }
@@ -291,7 +370,7 @@ mod tests {
 
     fn coalescer(slots: usize, most: usize) -> Coalescer<Count> {
         let env = Env::virtual_time(1);
-        Coalescer::new(env.clone(), Count(env), slots, most)
+        Coalescer::new(env.clone(), Count(env, SECOND), slots, most)
     }
 
     async fn alone(coalescer: &Coalescer<Count>) -> Slot<Count> {
@@ -308,7 +387,7 @@ mod tests {
             coalescer.call(
                 move || request,
                 move || async move {
-                    env.sleep(Duration::from_secs(1)).await;
+                    env.sleep(SECOND).await;
                     Ok((request, 1))
                 },
             )
@@ -339,19 +418,46 @@ mod tests {
         let started = pairs.0.env.now();
         assert_eq!(
             together(all(&pairs, &[1, 2, 3, 4, 5, 6]).await),
-            [1, 1, 2, 2, 1, 1]
+            [1, 1, 2, 2, 2, 2]
         );
-        // One pair at a time.
-        assert_eq!(pairs.0.env.now().since(started), Duration::from_secs(3));
+        // More than two do not go together anyhow.
+        assert_eq!(pairs.0.env.now().since(started), Duration::from_secs(2));
         for coalescer in [one, two, pairs] {
             assert_eq!(coalescer.line().under_way, 0);
         }
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_comes_beside_others_waits_for_them_but_not_for_long() {
+        let ms = Duration::from_millis;
+        let env = Env::virtual_time(1);
+        for (takes, most, expected) in [
+            // They go after the others.
+            (ms(4), 9, (vec![2, 2], ms(7))),
+            // As many as may go together wait for nobody.
+            (ms(50), 2, (vec![2, 2], ms(50))),
+            // The others are held up: one by one, in the slot that is left and then in theirs.
+            (ms(50), 9, (vec![1, 1], ms(1049))),
+        ] {
+            let coalescer = Coalescer::new(env.clone(), Count(env.clone(), takes), 2, most);
+            let others = async {
+                // Two went alone, for a second, and two together for a millisecond.
+                env.sleep(ms(1001)).await;
+                let (started, line) = (env.now(), [5, 6]);
+                let answers = together(all(&coalescer, &line).await);
+                (answers, env.now().since(started))
+            };
+            let (_, others) = tokio::join!(all(&coalescer, &[1, 2, 3, 4]), others);
+            assert_eq!(others, expected, "{takes:?}");
+            let line = coalescer.line();
+            assert_eq!((line.under_way, line.several, line.late), (0, 0, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn in_a_pipeline_nobody_waits_for_an_answer() {
         let env = Env::virtual_time(1);
-        let coalescer = Coalescer::pipelined(env.clone(), Count(env.clone()), 1, 3);
+        let coalescer = Coalescer::pipelined(env.clone(), Count(env.clone(), SECOND), 1, 3);
         let started = env.now();
         let answers = together(all(&coalescer, &[1, 2, 3, 4, 5, 6, 7, 8]).await);
         assert_eq!(answers, [1, 3, 3, 3, 3, 3, 3, 1]);
