@@ -127,6 +127,12 @@ impl Proxy {
         self.shared.cut_all(side, how);
     }
 
+    /// Has `told` called each time before a connection is cut on the server's side, by [`cut`](Self::cut), a trap or
+    /// [`chaos`](Self::chaos). Of several, the first one stays.
+    pub fn on_cut(&self, told: impl Fn() + Send + Sync + 'static) {
+        self.shared.set_on_cut(Box::new(told));
+    }
+
     /// Strikes once, at the next request on any connection that the trap waits for. It replaces one that is set.
     pub fn set_trap(&self, trap: Trap) {
         self.shared.set_trap(Some(trap));

@@ -206,7 +206,7 @@ impl Need {
     }
 }
 
-fn ends_with_connection(backend: &dyn Backend) -> bool {
+pub(crate) fn ends_with_connection(backend: &dyn Backend) -> bool {
     backend.capabilities().sessions && backend.session_is_connection()
 }
 

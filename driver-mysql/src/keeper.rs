@@ -143,6 +143,9 @@ impl Keeper {
                     }
                     Some(Command::Look(answer)) => {
                         let alive = self.sign_of_life(link, session).await;
+                        if alive.is_err() {
+                            self.give_up(link, Some(session));
+                        }
                         answer.send(alive.is_ok()).ok();
                         alive?;
                     }

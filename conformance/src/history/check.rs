@@ -190,14 +190,14 @@ impl<'a> Lock<'a> {
 
     /// At no instant do valid holders weigh more than there is.
     fn overlaps(&self, key: &str, found: &mut Vec<Violation>) {
-        let sizes: HashMap<u64, (u32, u32)> = self
-            .grants
-            .iter()
-            .map(|grant| (grant.token, (grant.weight, grant.capacity)))
-            .collect();
+        let grants: HashMap<u64, &Grant<'_>> = self.grants.iter().map(|grant| (grant.token, grant)).collect();
         let mut changes = Vec::new();
         for (token, hold) in &self.holds {
-            let forced = self.disturbances.iter().filter(|at| **at >= hold.from);
+            // The server may have granted it at any time since it was asked.
+            let asked = grants
+                .get(token)
+                .map_or(hold.from, |grant| grant.sent.min(hold.from));
+            let forced = self.disturbances.iter().filter(|at| **at >= asked);
             let until = self.ends.get(token).into_iter().chain(forced).copied();
             let until = until.fold(hold.until, u64::min);
             if until > hold.from {
@@ -207,7 +207,11 @@ impl<'a> Lock<'a> {
             }
         }
         changes.sort_unstable();
-        let size = |token: &u64| sizes.get(token).copied().unwrap_or((1, 1));
+        let size = |token: &u64| {
+            grants
+                .get(token)
+                .map_or((1, 1), |grant| (grant.weight, grant.capacity))
+        };
         let mut held: BTreeSet<u64> = BTreeSet::new();
         for (index, (at, begins, token)) in changes.iter().enumerate() {
             if !begins {

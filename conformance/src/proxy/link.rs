@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ pub(super) struct Shared {
     pub(super) struck: watch::Sender<u64>,
     trap: Mutex<Option<Trap>>,
     links: Mutex<BTreeMap<u64, Weak<Link>>>,
+    on_cut: OnceLock<Box<dyn Fn() + Send + Sync>>,
     accepted: AtomicU64,
     refused: AtomicU64,
     counts: Counts,
@@ -44,6 +45,7 @@ impl Shared {
             struck: watch::Sender::default(),
             trap: Mutex::default(),
             links: Mutex::default(),
+            on_cut: OnceLock::new(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             counts: Counts::default(),
@@ -63,6 +65,17 @@ impl Shared {
             return None;
         }
         set.take()
+    }
+
+    pub(super) fn set_on_cut(&self, told: Box<dyn Fn() + Send + Sync>) {
+        // Whoever is told already stays.
+        self.on_cut.set(told).ok();
+    }
+
+    fn tell_of_cut(&self, side: Side) {
+        if let Some(told) = self.on_cut.get().filter(|_| side != Side::Client) {
+            told();
+        }
     }
 
     pub(super) fn count_refused(&self) {
@@ -136,8 +149,10 @@ impl Link {
     pub(super) async fn cut(&self) -> (Side, Cut) {
         let mut rules = self.rules.subscribe();
         loop {
-            if let Some(cut) = rules.borrow_and_update().cut {
-                return cut;
+            let cut = rules.borrow_and_update().cut;
+            if let Some((side, how)) = cut {
+                self.shared.tell_of_cut(side);
+                return (side, how);
             }
             if rules.changed().await.is_err() {
                 return (Side::Both, Cut::Close);

@@ -265,6 +265,41 @@ async fn a_trap_swallows_one_reply() {
 }
 
 #[tokio::test]
+async fn tells_of_a_cut_before_the_server_knows() {
+    let echo = Echo::start().await;
+    let proxy = Proxy::start(&echo.address).await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (tells, open) = (Arc::clone(&told), Arc::clone(&echo.open));
+    proxy.on_cut(move || tells.lock().unwrap().push(open.load(Ordering::SeqCst)));
+
+    let mut client = connect(&proxy).await;
+    ask(&mut client, "ends by itself").await.unwrap();
+    drop(client);
+    echo.until_open(0).await;
+    let mut client = connect(&proxy).await;
+    ask(&mut client, "ends on its side").await.unwrap();
+    proxy.cut(Side::Client, Cut::Close);
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+    assert_eq!(*told.lock().unwrap(), [0; 0]);
+
+    for (times, side) in [Side::Server, Side::Both].into_iter().enumerate() {
+        let mut client = connect(&proxy).await;
+        ask(&mut client, "ends").await.unwrap();
+        let connection = proxy.connections().pop().unwrap();
+        connection.cut(side, Cut::Close);
+        // Beside the half that was left above.
+        echo.until_open(1).await;
+        assert_eq!(*told.lock().unwrap(), vec![2; times + 1]);
+    }
+    let mut client = connect(&proxy).await;
+    proxy.set_trap(Trap::request(Then::Cut(Cut::Reset)));
+    client.write_all(b"struck").await.unwrap();
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    echo.until_open(1).await;
+    assert_eq!(told.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn a_storm_is_decided_by_its_seed() {
     let taken = |seed| Storm::new(seed).take(50).collect::<Vec<_>>();
     assert_eq!(taken(1), taken(1));

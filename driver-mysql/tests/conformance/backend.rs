@@ -306,9 +306,6 @@ impl Backend for MysqlBackend {
             "FQ7" => Some("the queue is the server's own, and knows no tickets"),
             "LD2" => Some("a forced release ends the holder's connection: it is told that its session ended"),
             "RN11" | "CO3" => Some("each lock has a connection: nobody has a thousand of them"),
-            "FT5" | "FT19" => Some(
-                "the server frees a lock with its connection, and its holder is told with its next sign of life",
-            ),
             "FT6" => Some("a waiter says nothing to the server, and hears nothing, until its turn has come"),
             _ => None,
         }

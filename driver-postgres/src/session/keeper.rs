@@ -99,16 +99,20 @@ async fn keep(
                 answer.send(outcome).ok();
                 return;
             }
-            Some(Order::Look(answer)) => {
-                let is_ours = look(&sessions, &mut lane, &kept).await;
-                if !is_ours {
+            Some(Order::Look(answer)) => match look(&sessions, &mut lane, &kept).await {
+                Ok(true) => drop(answer.send(true)),
+                Ok(false) => {
                     // Taken by force: lockcore hears it from this answer, and the connection is closed.
-                    drop(lane);
                     answer.send(false).ok();
                     return;
                 }
-                answer.send(true).ok();
-            }
+                Err(error) => {
+                    tracing::debug!(%error, "the connection of a lock broke");
+                    session.end();
+                    answer.send(false).ok();
+                    break;
+                }
+            },
             None => {
                 let sent = env.now();
                 // Any statement restarts the server's timer of this connection.
@@ -133,15 +137,14 @@ async fn keep(
 }
 
 /// Does the table say that the lock is ours?
-async fn look(sessions: &Sessions, lane: &mut Lane, kept: &Kept) -> bool {
+async fn look(sessions: &Sessions, lane: &mut Lane, kept: &Kept) -> Result<bool> {
     let owner = statement(&sessions.statements.owner)
         .bind(&kept.key)
         .bind(kept.attempt.to_hex());
-    match lane.ask(&sessions.access, owner).await {
-        Ok(rows) => rows
-            .first()
-            .is_some_and(|row| get::<Option<bool>>(row, "is_ours").ok().flatten() == Some(true)),
-        Err(_) => false,
+    let rows = lane.ask(&sessions.access, owner).await?;
+    match rows.first() {
+        Some(row) => Ok(get::<Option<bool>>(row, "is_ours")? == Some(true)),
+        None => Ok(false),
     }
 }
 

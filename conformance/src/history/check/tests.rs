@@ -122,6 +122,12 @@ fn finds_overlap() {
     let mut forced = with(4, ended(1, 50));
     forced.push(disturbed(19));
     assert_eq!(judged(&forced), [""; 0]);
+    // Its answer was on the way: what it was granted may be over. Asked later, it is not.
+    forced = with(4, ended(1, 50));
+    forced.push(disturbed(1));
+    assert_eq!(judged(&forced), [""; 0]);
+    forced[0] = granted("a", 1, (2, 2, 2));
+    assert_eq!(judged(&forced).len(), 1);
 }
 
 #[test]
