@@ -29,6 +29,8 @@ const ROW_BUFFER: usize = 1024;
 const WRITES_PER_UPKEEP: u32 = 256;
 /// A commit copies the log by itself only when it has grown to so many pages nevertheless.
 const LONG_LOG: &str = "4000";
+/// KiB of pages that a connection keeps, less than SQLite's 2,000: what is in use is small, and the system keeps the file.
+const PAGE_CACHE: &str = "-512";
 /// How long a row without use is kept.
 const IDLE_US: u64 = 24 * 3_600_000_000;
 
@@ -241,6 +243,7 @@ impl Database {
                 Synchronous::Full => SqliteSynchronous::Full,
             })
             .pragma("wal_autocheckpoint", LONG_LOG)
+            .pragma("cache_size", PAGE_CACHE)
             .disable_statement_logging()
             .connect()
             .await?;

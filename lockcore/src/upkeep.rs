@@ -21,13 +21,18 @@ use crate::loss::LossReason;
 use crate::schedule::{RenewalGrid, next_retry};
 use crate::settings::ttl_until;
 use crate::signals::HeldSignal;
-use table::{Entry, Table};
+use table::{Place, Table};
 
 /// Reconnects that follow each other closely cause one check of all leases.
 const CHECK_ALL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Leases that are renewed with one call.
-type Batch = (Vec<Lease>, Vec<UnderWay>);
+#[derive(Default)]
+struct Batch {
+    places: Vec<Place>,
+    leases: Vec<Lease>,
+    renewals: Vec<UnderWay>,
+}
 
 /// The held leases of one manager.
 #[derive(Debug)]
@@ -73,7 +78,7 @@ impl Upkeep {
     pub(crate) fn track(&self, held: Held, [sent, now]: [Instant; 2]) {
         let due = self.due(&held, [sent, now]);
         let mut table = self.table();
-        table.insert(Entry::new(held, due));
+        table.insert(held, due);
         self.wake_by(&table, due);
     }
 
@@ -81,7 +86,8 @@ impl Upkeep {
     /// changed, when that is not safe: see [`Held::succeed`].
     pub(crate) fn hand_over(&self, held: &Held) -> Option<Held> {
         let mut table = self.table();
-        let entry = table.held.get_mut(&held.claim().attempt)?;
+        let place = table.find(held.claim().attempt)?;
+        let entry = table.get_mut(place)?;
         if entry.in_flight || entry.check || entry.failures > 0 {
             return None;
         }
@@ -100,9 +106,12 @@ impl Upkeep {
     /// The TTL of a lease was changed, and a renewal for that sent at `sent`.
     pub(crate) fn retime(&self, attempt: AttemptId, sent: Instant) {
         let mut table = self.table();
-        if let Some(entry) = table.held.get(&attempt).filter(|entry| !entry.in_flight) {
+        let Some(place) = table.find(attempt) else {
+            return;
+        };
+        if let Some(entry) = table.get_mut(place).filter(|entry| !entry.in_flight) {
             let due = self.due(&entry.held, [sent, self.shared.env.now()]);
-            table.reschedule(attempt, due);
+            table.reschedule(place, due);
             self.wake_by(&table, due);
         }
     }
@@ -124,7 +133,7 @@ impl Upkeep {
 
     /// Ends all that is held.
     pub(crate) fn lose_all(&self, reason: LossReason) {
-        let attempts = self.table().attempts();
+        let attempts: Vec<_> = self.table().attempts().collect();
         for attempt in attempts {
             self.lose(attempt, reason);
         }
@@ -181,23 +190,20 @@ impl Upkeep {
         }
     }
 
-    /// Ends what is over, renews what is due; when there is more to do.
+    /// Ends what is over and renews what is due, up to a batch of it; when there is more to do.
     fn work(self: &Arc<Self>) -> Instant {
         let now = self.shared.env.now();
         let mut table = self.table();
         table.check_all(now);
-        let (mut batches, mut lost) = (Vec::<Batch>::new(), Vec::new());
-        while let Some(attempt) = table.pop_due(now) {
-            match self.attend(&mut table, attempt, now) {
+        let (mut batch, mut lost) = (Batch::default(), Vec::new());
+        // Whoever takes or releases a lock meanwhile waits for the table.
+        for _ in 0..self.shared.capabilities.renew_batch {
+            let Some(place) = table.pop_due(now) else { break };
+            match self.attend(&mut table, place, now) {
                 Attended::Renew(lease, renewal) => {
-                    let most = self.shared.capabilities.renew_batch;
-                    if batches.last().is_none_or(|(leases, _)| leases.len() >= most) {
-                        batches.push(Batch::default());
-                    }
-                    if let Some((leases, renewals)) = batches.last_mut() {
-                        leases.push(lease);
-                        renewals.push(renewal);
-                    }
+                    batch.places.push(place);
+                    batch.leases.push(lease);
+                    batch.renewals.push(renewal);
                 }
                 Attended::Lost(held, reason) => lost.push((held, reason)),
                 Attended::Nothing => {}
@@ -208,24 +214,26 @@ impl Upkeep {
         table.asleep = Some(next);
         drop(table);
         self.lost(lost);
-        for batch in batches {
+        if !batch.places.is_empty() {
             self.renew(batch, now);
         }
         next
     }
 
     /// One lease whose time has come. It is scheduled anew or removed.
-    fn attend(&self, table: &mut Table, attempt: AttemptId, now: Instant) -> Attended {
-        let Some(entry) = table.held.get_mut(&attempt) else {
+    fn attend(&self, table: &mut Table, place: Place, now: Instant) -> Attended {
+        let Some(entry) = table.get_mut(place) else {
             return Attended::Nothing;
         };
         let deadline = match entry.held.state_at(now) {
             LeaseState::Held(deadline) => deadline,
             LeaseState::Released => {
+                let attempt = entry.held.claim().attempt;
                 table.remove(attempt);
                 return Attended::Nothing;
             }
             LeaseState::Lost(reason) => {
+                let attempt = entry.held.claim().attempt;
                 let lost = table.remove(attempt);
                 return lost.map_or(Attended::Nothing, |held| Attended::Lost(held, reason));
             }
@@ -252,32 +260,32 @@ impl Upkeep {
         } else {
             Attended::Nothing
         };
-        table.reschedule(attempt, deadline);
+        table.reschedule(place, deadline);
         attended
     }
 
-    fn renew(self: &Arc<Self>, (leases, renewals): Batch, sent: Instant) {
+    fn renew(self: &Arc<Self>, batch: Batch, sent: Instant) {
         let upkeep = Arc::clone(self);
         drop(self.shared.env.spawn(async move {
-            let attempts: Vec<_> = leases.iter().map(|lease| lease.claim.attempt).collect();
-            let call = upkeep.shared.renew_call(leases, renewals);
+            let places = batch.places;
+            let call = upkeep.shared.renew_call(batch.leases, batch.renewals);
             let answer = upkeep.shared.bounded(call).await;
             match &answer {
-                Ok(_) => tracing::debug!(leases = attempts.len(), "renewed a batch"),
-                Err(error) => tracing::warn!(%error, leases = attempts.len(), "renewal failed"),
+                Ok(_) => tracing::debug!(leases = places.len(), "renewed a batch"),
+                Err(error) => tracing::warn!(%error, leases = places.len(), "renewal failed"),
             }
-            upkeep.answered(&attempts, &answer.unwrap_or_default(), sent);
+            upkeep.answered(&places, &answer.unwrap_or_default(), sent);
         }));
     }
 
     /// What became of a batch that was sent at `sent`.
-    fn answered(&self, attempts: &[AttemptId], renewals: &[Renewal], sent: Instant) {
+    fn answered(&self, places: &[Place], renewals: &[Renewal], sent: Instant) {
         let now = self.shared.env.now();
         let mut gone = Vec::new();
         let mut table = self.table();
         let mut soonest = Instant::FAR_FUTURE;
-        for (index, &attempt) in attempts.iter().enumerate() {
-            let Some(entry) = table.held.get_mut(&attempt) else {
+        for (index, &place) in places.iter().enumerate() {
+            let Some(entry) = table.get_mut(place) else {
                 continue;
             };
             entry.in_flight = false;
@@ -294,17 +302,18 @@ impl Upkeep {
                     }
                 }
                 Some(Renewal::NotHeld) => {
+                    let attempt = entry.held.claim().attempt;
                     gone.extend(table.remove(attempt));
                     continue;
                 }
                 // A driver that answers for too few is as good as silent.
                 Some(Renewal::Unknown) | None => {
-                    entry.failures += 1;
+                    entry.failures = entry.failures.saturating_add(1);
                     entry.check |= !entry.held.plan.renew || entry.held.is_session_bound();
-                    next_retry(&self.shared.env, entry.held.ttl(), entry.failures)
+                    next_retry(&self.shared.env, entry.held.ttl(), entry.failures.into())
                 }
             };
-            table.reschedule(attempt, due);
+            table.reschedule(place, due);
             soonest = soonest.min(due);
         }
         self.wake_by(&table, soonest);

@@ -17,30 +17,31 @@ pub(super) struct Entry {
     pub(super) held: Held,
     /// Its place in the schedule.
     due: Instant,
+    /// Tells it from those that were in its place before.
+    number: u32,
     /// Failed renewals in a row.
-    pub(super) failures: u32,
+    pub(super) failures: u16,
     pub(super) in_flight: bool,
     /// Look at it again as soon as the call under way is answered.
     pub(super) check: bool,
 }
 
-impl Entry {
-    pub(super) const fn new(held: Held, due: Instant) -> Self {
-        Self {
-            held,
-            due,
-            failures: 0,
-            in_flight: false,
-            check: false,
-        }
-    }
+/// Where a lease is in the table. Those that were tracked one after the other are beside each other, as they are in memory:
+/// of thousands none is in a cache when its time comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    index: u32,
+    number: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    pub(super) held: AttemptMap<Entry>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    next_number: u32,
+    places: AttemptMap<u32>,
     /// An entry counts while its lease is due just then.
-    schedule: BinaryHeap<Reverse<(Instant, AttemptId)>>,
+    schedule: BinaryHeap<Reverse<(Instant, Place)>>,
     pub(super) drained: Vec<oneshot::Sender<()>>,
     /// When all leases were checked last, and when that is due again.
     pub(super) checked_all: Instant,
@@ -50,32 +51,70 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn insert(&mut self, entry: Entry) {
-        let (attempt, due) = (entry.held.claim().attempt, entry.due);
-        self.held.insert(attempt, entry);
-        self.schedule.push(Reverse((due, attempt)));
+    pub(super) fn insert(&mut self, held: Held, due: Instant) {
+        let attempt = held.claim().attempt;
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        let entry = Some(Entry {
+            held,
+            due,
+            number,
+            failures: 0,
+            in_flight: false,
+            check: false,
+        });
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.entries[index as usize] = entry;
+                index
+            }
+            None => {
+                self.entries.push(entry);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "no memory has room for 2^32 held locks"
+                )]
+                let index = (self.entries.len() - 1) as u32;
+                index
+            }
+        };
+        self.places.insert(attempt, index);
+        self.schedule.push(Reverse((due, Place { index, number })));
     }
 
-    pub(super) fn reschedule(&mut self, attempt: AttemptId, due: Instant) {
-        if let Some(entry) = self.held.get_mut(&attempt) {
+    pub(super) fn find(&self, attempt: AttemptId) -> Option<Place> {
+        let index = *self.places.get(&attempt)?;
+        let number = self.entries[index as usize].as_ref()?.number;
+        Some(Place { index, number })
+    }
+
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(place.index as usize)?.as_mut();
+        entry.filter(|entry| entry.number == place.number)
+    }
+
+    pub(super) fn reschedule(&mut self, place: Place, due: Instant) {
+        if let Some(entry) = self.get_mut(place) {
             entry.due = due;
-            self.schedule.push(Reverse((due, attempt)));
+            self.schedule.push(Reverse((due, place)));
             self.compact();
         }
     }
 
     pub(super) fn remove(&mut self, attempt: AttemptId) -> Option<Held> {
-        let entry = self.held.remove(&attempt)?;
+        let index = self.places.remove(&attempt)?;
+        let entry = self.entries[index as usize].take()?;
+        self.free.push(index);
         self.compact();
         Some(entry.held)
     }
 
     /// The next one whose time has come, out of the schedule.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<AttemptId> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Place> {
         while self.next_due().is_some_and(|due| due <= now) {
-            let Reverse((due, attempt)) = self.schedule.pop()?;
-            if self.held.get(&attempt).is_some_and(|entry| entry.due == due) {
-                return Some(attempt);
+            let Reverse((due, place)) = self.schedule.pop()?;
+            if self.get_mut(place).is_some_and(|entry| entry.due == due) {
+                return Some(place);
             }
         }
         None
@@ -89,15 +128,22 @@ impl Table {
     /// Entries that are out of date stay in the schedule until they are most of it: that needs no allocation, and the
     /// task goes on sleeping until the time of a lease that was released, which is mostly that of the next one too.
     fn compact(&mut self) {
-        let Self { held, schedule, .. } = self;
-        if schedule.len() > 2 * held.len() + MOST_OUT_OF_DATE {
-            schedule
-                .retain(|Reverse((due, attempt))| held.get(attempt).is_some_and(|entry| entry.due == *due));
+        let Self {
+            entries,
+            schedule,
+            places,
+            ..
+        } = self;
+        if schedule.len() > 2 * places.len() + MOST_OUT_OF_DATE {
+            schedule.retain(|Reverse((due, place))| {
+                let entry = entries[place.index as usize].as_ref();
+                entry.is_some_and(|entry| entry.number == place.number && entry.due == *due)
+            });
         }
     }
 
     pub(super) fn tell_drained(&mut self) {
-        if self.held.is_empty() {
+        if self.places.is_empty() {
             for sender in self.drained.drain(..) {
                 sender.send(()).ok();
             }
@@ -110,25 +156,30 @@ impl Table {
         }
         self.check_all = None;
         self.checked_all = now;
-        for attempt in self.attempts() {
-            self.check(attempt, now);
+        for index in 0..self.entries.len() {
+            if let Some(attempt) = self.entries[index]
+                .as_ref()
+                .map(|entry| entry.held.claim().attempt)
+            {
+                self.check(attempt, now);
+            }
         }
     }
 
     pub(super) fn check(&mut self, attempt: AttemptId, now: Instant) {
-        let Some(entry) = self.held.get_mut(&attempt) else {
+        let Some(place) = self.find(attempt) else {
             return;
         };
-        entry.check = true;
-        if !entry.in_flight {
-            self.reschedule(attempt, now);
+        if let Some(entry) = self.get_mut(place) {
+            entry.check = true;
+            if !entry.in_flight {
+                self.reschedule(place, now);
+            }
         }
     }
 
-    /// All of them. The map's order is arbitrary; under virtual time everything follows from the seed.
-    pub(super) fn attempts(&self) -> Vec<AttemptId> {
-        let mut attempts: Vec<_> = self.held.keys().copied().collect();
-        attempts.sort_unstable();
-        attempts
+    pub(super) fn attempts(&self) -> impl Iterator<Item = AttemptId> {
+        let entries = self.entries.iter().flatten();
+        entries.map(|entry| entry.held.claim().attempt)
     }
 }
