@@ -181,7 +181,8 @@ impl Database {
             // Out of its place while it is in use: one in an unknown state is closed, which undoes what it began.
             let mut open = match lane.take() {
                 Some(open) if open.file == place::identity(&self.path) => open,
-                _ => self.connect(false).await?,
+                // In a box: it is rare, and large.
+                _ => Box::pin(self.connect(false)).await?,
             };
             // Read anew for each try, lest it be old by the time that the write lock is ours.
             let now = self.clock.now(&self.env);

@@ -76,7 +76,8 @@ impl SqliteDriver {
         T: Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        self.shared.context.env.to_the_end(call(shared)).await
+        // In a box, what waits for it is small: the allocator keeps large pieces for nobody, and hands them out in parts.
+        self.shared.context.env.to_the_end(Box::pin(call(shared))).await
     }
 }
 
