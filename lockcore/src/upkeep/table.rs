@@ -183,3 +183,83 @@ impl Table {
         entries.map(|entry| entry.held.claim().attempt)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::claim::{Claim, SharedClaim, Token};
+    use crate::held::Plan;
+    use crate::loss::LossReason;
+    use crate::name::{Kind, LockName, Namespace, Resource};
+
+    const DUE: Instant = Instant::from_nanos(1_000);
+
+    fn held(attempt: u128) -> Held {
+        let name = LockName::new("a").unwrap();
+        let resource = Resource::new(Namespace::default(), Kind::Mutex, name);
+        let claim = Claim::new(resource, AttemptId::from_bits(attempt), Duration::from_secs(1));
+        let plan = Plan {
+            renew: true,
+            end: Instant::FAR_FUTURE,
+            end_reason: LossReason::Expired,
+        };
+        let deadline = Instant::FAR_FUTURE;
+        Held::new(SharedClaim::from(claim), Token::new(1), deadline, None, plan, 0)
+    }
+
+    fn attempt(table: &mut Table, place: Place) -> Option<u128> {
+        let entry = table.get_mut(place)?;
+        Some(entry.held.claim().attempt.bits())
+    }
+
+    #[test]
+    fn who_is_due_at_one_time_comes_in_the_order_of_arrival() {
+        let mut table = Table::default();
+        let attempts = [5, 1, 9, 3, 7];
+        for attempt in attempts {
+            table.insert(held(attempt), DUE);
+        }
+        assert_eq!(table.pop_due(Instant::from_nanos(999)), None);
+        for expected in attempts {
+            let place = table.pop_due(DUE).unwrap();
+            assert_eq!(attempt(&mut table, place), Some(expected));
+        }
+        assert_eq!(table.pop_due(DUE), None);
+    }
+
+    #[test]
+    fn a_place_that_is_used_again_is_another() {
+        let mut table = Table::default();
+        table.insert(held(1), DUE);
+        let first = table.find(AttemptId::from_bits(1)).unwrap();
+        table.remove(AttemptId::from_bits(1)).unwrap();
+        table.insert(held(2), DUE);
+        let second = table.find(AttemptId::from_bits(2)).unwrap();
+        assert_eq!((first.index, second.index), (0, 0));
+        assert_eq!(attempt(&mut table, first), None);
+        table.reschedule(first, Instant::from_nanos(1));
+        assert_eq!(table.pop_due(DUE), Some(second));
+        assert_eq!(table.pop_due(DUE), None, "what is out of date does not count");
+    }
+
+    #[test]
+    fn the_schedule_stays_as_small_as_what_is_held() {
+        let mut table = Table::default();
+        table.insert(held(0), DUE);
+        for attempt in 1..2_000 {
+            table.insert(held(attempt), DUE);
+            table.remove(AttemptId::from_bits(attempt)).unwrap();
+        }
+        assert!(
+            table.schedule.len() <= 2 + MOST_OUT_OF_DATE + 1,
+            "{}",
+            table.schedule.len()
+        );
+        assert_eq!(table.entries.len(), 2);
+        let place = table.pop_due(DUE).unwrap();
+        assert_eq!(attempt(&mut table, place), Some(0));
+        assert_eq!(table.pop_due(DUE), None);
+    }
+}
