@@ -197,7 +197,7 @@ impl Upkeep {
         table.check_all(now);
         let (mut batch, mut lost) = (Batch::default(), Vec::new());
         // Whoever takes or releases a lock meanwhile waits for the table.
-        for _ in 0..self.shared.capabilities.renew_batch {
+        for _ in 0..self.shared.capabilities.renew_batch.max(1) {
             let Some(place) = table.pop_due(now) else { break };
             match self.attend(&mut table, place, now) {
                 Attended::Renew(lease, renewal) => {
