@@ -182,7 +182,11 @@ impl Upkeep {
         let now = self.shared.env.now();
         let mut table = self.table();
         match signal {
-            HeldSignal::Check(attempt) => table.check(attempt, now),
+            HeldSignal::Check(attempt) => {
+                if let Some(place) = table.find(attempt) {
+                    table.check(place, now);
+                }
+            }
             HeldSignal::CheckAll => {
                 let due = now.max(table.checked_all.after(CHECK_ALL_PAUSE));
                 table.check_all.get_or_insert(due);

@@ -83,8 +83,11 @@ impl Table {
     }
 
     pub(super) fn find(&self, attempt: AttemptId) -> Option<Place> {
-        let index = *self.places.get(&attempt)?;
-        let number = self.entries[index as usize].as_ref()?.number;
+        self.place(*self.places.get(&attempt)?)
+    }
+
+    fn place(&self, index: u32) -> Option<Place> {
+        let number = self.entries.get(index as usize)?.as_ref()?.number;
         Some(Place { index, number })
     }
 
@@ -156,20 +159,14 @@ impl Table {
         }
         self.check_all = None;
         self.checked_all = now;
-        for index in 0..self.entries.len() {
-            if let Some(attempt) = self.entries[index]
-                .as_ref()
-                .map(|entry| entry.held.claim().attempt)
-            {
-                self.check(attempt, now);
+        for index in (0_u32..).take(self.entries.len()) {
+            if let Some(place) = self.place(index) {
+                self.check(place, now);
             }
         }
     }
 
-    pub(super) fn check(&mut self, attempt: AttemptId, now: Instant) {
-        let Some(place) = self.find(attempt) else {
-            return;
-        };
+    pub(super) fn check(&mut self, place: Place, now: Instant) {
         if let Some(entry) = self.get_mut(place) {
             entry.check = true;
             if !entry.in_flight {
